@@ -1,0 +1,51 @@
+# `make demo` and `make test` need Python 3.10+ with pip and venv, and nothing else.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DOCS := build/docs
+SOURCES := $(shell find tracer examples -name '*.py' -o -name '*.sql' -o -path '*/templates/*' -type f)
+CODE := tracer tests examples setup.py
+
+.PHONY: demo test docs format lint types pytest clean
+
+demo: $(DOCS)/index.html
+	@echo
+	@echo "The examples, each with its pictures and its timeline:"
+	@echo "    $(CURDIR)/$(DOCS)/index.html"
+	@echo "Trace a script of your own:"
+	@echo "    $(BIN)/tracer run script.py"
+
+docs: $(DOCS)/index.html
+
+$(DOCS)/index.html: $(READY) $(SOURCES)
+	$(BIN)/tracer docs build examples -o $(DOCS)
+	@touch $@
+
+test: format lint types pytest
+
+format: $(READY)
+	$(BIN)/ruff format --check $(CODE)
+
+lint: $(READY)
+	$(BIN)/ruff check $(CODE)
+
+types: $(READY)
+	$(BIN)/mypy
+
+pytest: $(READY)
+	$(BIN)/python -m pytest
+
+# Installed in place, so that edits count at once; again only when what is asked for has changed.
+$(READY): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard tracer/capture/_core.c)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("tracer needs Python 3.10 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info $(VENV)
+	find tracer tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f tracer/capture/_core*.so
