@@ -1,0 +1,44 @@
+"""A job in; its trace, recorded in the script's own process, and a few lines about it out."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from tracer import api
+from tracer.cli.farewell import describe_trace
+from tracer.cli.launch import Job
+
+Uncaught = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class Recording:
+    """One recording, from the moment torch is there until the process ends."""
+
+    def __init__(self, job: Job, manager: AbstractContextManager[api.Trace]) -> None:
+        self.job = job
+        self.manager = manager
+        self.trace = manager.__enter__()
+
+    @classmethod
+    def begin(cls, job_text: str) -> Recording:
+        """Start recording what the job asks for, in this process."""
+        job = Job.from_text(job_text)
+        return cls(
+            job, api.trace(job.output, torchviz=job.torchviz, script=job.script, argv=job.argv)
+        )
+
+    def end(self) -> str:
+        """Close the trace; return what to say of it, which is nothing if quiet; never raise."""
+        try:
+            self.manager.__exit__(*uncaught_exception())
+            return "" if self.job.quiet else describe_trace(self.job.shown, self.trace.record)
+        except Exception as error:
+            return f"tracer: {self.job.shown} may be incomplete: {type(error).__name__}: {error}\n"
+
+
+def uncaught_exception() -> Uncaught:
+    """Return the exception that ended the script, as Python left it, in the form of `__exit__`."""
+    error: BaseException | None = getattr(sys, "last_value", None)
+    return (None, None, None) if error is None else (type(error), error, error.__traceback__)

@@ -1,0 +1,70 @@
+"""`tracer run`: a script or module in; its trace, its own output and its exit status out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from tracer.cli.files import check_output
+from tracer.cli.launch import (
+    Job,
+    become,
+    check_script,
+    command_line,
+    default_output,
+    environment,
+)
+
+EPILOG = """\b
+Examples:
+  tracer run train.py --epochs 3
+  tracer run -o first.trace -- train.py --epochs 3
+  tracer run -m package.train --epochs 3
+"""
+
+
+@click.command(
+    epilog=EPILOG,
+    context_settings={"allow_interspersed_args": False},  # what follows the script is the script's
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where the trace goes.  [default: SCRIPT.trace in this folder]",
+)
+@click.option("-m", "--module", is_flag=True, help="Run a module, as `python -m` does.")
+@click.option("--torchviz", is_flag=True, help="Keep torchviz's drawing of each pass as well.")
+@click.option("--quiet", is_flag=True, help="Say nothing at the end.")
+@click.argument("target", metavar="SCRIPT")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def command(
+    *,
+    output: Path | None,
+    module: bool,
+    torchviz: bool,
+    quiet: bool,
+    target: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run a script exactly as `python` would, and record every backward pass.
+
+    SCRIPT is a file, a folder or an archive with a __main__.py, or, with -m, a module. All that
+    follows it is the script's own. The exit status is the script's.
+    """
+    if not module:
+        check_script(target)
+    shown = output or default_output(target, is_module=module)
+    check_output(shown)
+    job = Job(
+        script=target,
+        argv=(target, *arguments),
+        output=str(shown.absolute()),
+        shown=str(shown),
+        torchviz=torchviz,
+        quiet=quiet,
+    )
+    become(command_line(target, arguments, is_module=module), environment(job, os.environ))
