@@ -1,0 +1,12 @@
+"""See how gradients flow through PyTorch code: record every event, draw it, read it.
+
+>>> import tracer
+>>> with tracer.trace("run.trace") as t:  # doctest: +SKIP
+...     loss.backward()
+>>> t.draw("run.svg")  # doctest: +SKIP
+"""
+
+from tracer.api import Trace, load, mark, pause, resume, trace
+from tracer.errors import TracerError
+
+__all__ = ["Trace", "TracerError", "load", "mark", "pause", "resume", "trace"]

@@ -1,0 +1,266 @@
+"""What library users call: record a region, load a trace, draw it, read it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from tracer.errors import NotInTraceError
+from tracer.records.graph import Graph
+from tracer.records.events import Pass
+from tracer.records.trace import TraceRecord
+
+if TYPE_CHECKING:
+    from tracer.capture.session import Session
+    from tracer.render.picture import Picture
+    from tracer.store.writer import TraceWriter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Trace:
+    """A recording: while it lasts a context manager, afterwards what was recorded.
+
+    Made by `trace` (to record) and `load` (to read a file). Everything shown is taken from `record`,
+    a plain `TraceRecord`.
+    """
+
+    def __init__(self, record: TraceRecord | None = None, *, recording: Recording | None = None) -> None:
+        self._record = record
+        self._recording = recording
+
+    def __enter__(self) -> Trace:
+        if self._recording is None:
+            raise RuntimeError("a loaded trace cannot record; use tracer.trace(...)")
+        self._record = None
+        self._recording.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._recording is not None:
+            self._recording.end("" if kind is None else f"{kind.__name__}: {error}")
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Record every call of the decorated function; the trace then holds the last call."""
+
+        @functools.wraps(function)
+        def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return function(*args, **kwargs)
+
+        return traced
+
+    @property
+    def record(self) -> TraceRecord:
+        """The recording as plain records; while it still runs, what has been recorded so far."""
+        if self._record is not None:
+            return self._record
+        if self._recording is None:
+            return TraceRecord()
+        record = self._recording.read()
+        if not self._recording.running:
+            self._record = record
+        return record
+
+    @property
+    def passes(self) -> Sequence[Pass]:
+        """The backward passes, in the order they began."""
+        return self.record.passes
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the last pass. Raises NotInTraceError where nothing ran backward."""
+        return self.record.graphs[self.find_pass(None).graph]
+
+    def find_pass(self, pass_id: int | None) -> Pass:
+        """The pass of that number, or the last one. Raises NotInTraceError where there is none."""
+        passes = self.passes
+        if not passes:
+            raise NotInTraceError("no backward pass was recorded, so there is nothing to draw.")
+        if pass_id is None:
+            return passes[-1]
+        for one in passes:
+            if one.id == pass_id:
+                return one
+        last = passes[-1].id
+        raise NotInTraceError(f"there is no pass {pass_id}: the trace holds passes 1 to {last}.")
+
+    def dot(self, *, pass_id: int | None = None, like: str = "") -> str:
+        """The picture of one pass (the last by default) as DOT text."""
+        chosen = self.find_pass(pass_id)
+        if like == "torchviz":
+            return str(import_module("tracer.render.like_torchviz").torchviz_dot(self.record, chosen.id))
+        diagram = import_module("tracer.transforms.diagram").diagram(self.record, chosen.id)
+        return str(import_module("tracer.render.dot").dot_text(diagram))
+
+    def draw(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pass_id: int | None = None,
+        like: str = "",
+        dpi: int | None = None,
+    ) -> Picture:
+        """Draw one pass (the last by default) to a file: `.svg`, `.png`, `.pdf` or `.dot`.
+
+        `like="torchviz"` gives torchviz's own picture with the values written on it, for a trace
+        recorded with `torchviz=True`. Raises NotInTraceError for a missing pass, RenderError where
+        nothing on the machine can draw.
+        """
+        picture = self.picture(Path(path).suffix.removeprefix(".").lower(), pass_id=pass_id, like=like, dpi=dpi)
+        Path(path).write_bytes(picture.data)
+        return picture
+
+    def picture(
+        self, form: str = "svg", *, pass_id: int | None = None, like: str = "", dpi: int | None = None
+    ) -> Picture:
+        """Draw one pass in memory."""
+        draw_dot = import_module("tracer.render.picture").draw_dot
+        drawn: Picture = draw_dot(self.dot(pass_id=pass_id, like=like), form, dpi=dpi)
+        return drawn
+
+    def timeline_lines(
+        self, *, pass_id: int | None = None, form: str = "text", color: bool = False, width: int | None = None
+    ) -> Iterator[str]:
+        """The events as lines, in the engine's order; `form` is `text` or `jsonl`."""
+        if pass_id is not None:
+            self.find_pass(pass_id)
+        timeline = import_module("tracer.render.timeline")
+        if form == "jsonl":
+            yield from timeline.timeline_jsonl(self.record, pass_id=pass_id)
+        else:
+            yield from timeline.timeline_text(self.record, pass_id=pass_id, color=color, width=width)
+
+    def timeline(self, *, pass_id: int | None = None) -> str:
+        """The events as text, in the engine's order."""
+        return "\n".join(self.timeline_lines(pass_id=pass_id))
+
+    def summary(self) -> Any:
+        """A table of what the trace holds, for `rich.print`."""
+        return import_module("tracer.render.table").summary(self.record)
+
+    def _repr_svg_(self) -> str | None:
+        """The picture of the last pass, for a notebook."""
+        return self.picture("svg").data.decode() if self.passes else None
+
+    def __repr__(self) -> str:
+        record = self.record
+        count = len(record.passes)
+        return f"<Trace of {record.run.script or 'this process'}: {count} pass{'es'[:2 * (count != 1)]}>"
+
+
+class Recording:
+    """A recording that runs in this process: the watchers, and the file they write to."""
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str] | None,
+        *,
+        script: str,
+        argv: Sequence[str],
+        few: int,
+        torchviz: bool,
+    ) -> None:
+        self._file = file
+        self._script = script
+        self._argv = argv
+        self._few = few
+        self._torchviz = torchviz
+        self._session: Session | None = None
+        self._writer: TraceWriter | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the watchers are in place."""
+        return self._session is not None
+
+    def begin(self) -> None:
+        """Open the file and put the watchers in place."""
+        session_module = import_module("tracer.capture.session")
+        likeness = import_module("tracer.capture.likeness").draw_likeness if self._torchviz else None
+        run = import_module("tracer.capture.host").describe_run(self._script, self._argv)
+        self._writer = import_module("tracer.store.writer").TraceWriter(self._file, run)
+        self._session = session_module.Session(self._writer, few=self._few, draw_likeness=likeness)
+        self._session.install()
+
+    def end(self, outcome: str) -> None:
+        """Take the watchers away and close the file."""
+        session, writer = self._session, self._writer
+        self._session = None
+        if session is None or writer is None:
+            return
+        session.uninstall()
+        if session.is_mine():
+            writer.close(outcome)
+
+    def read(self) -> TraceRecord:
+        """What has been recorded so far."""
+        if self._writer is None:
+            return TraceRecord()
+        if self._session is not None:
+            self._session.recorder.flush()
+        reader = import_module("tracer.store.reader")
+        record: TraceRecord = reader.read_writer(self._writer)
+        return record
+
+
+def trace(
+    file: str | os.PathLike[str] | None = None,
+    *,
+    torchviz: bool = False,
+    few: int = 16,
+    script: str = "",
+    argv: Sequence[str] = (),
+) -> Trace:
+    """Record what happens to gradients in a region: a context manager, and a decorator.
+
+    `file` is where the trace is written as the run goes (none: a private temporary one). With
+    `torchviz`, each pass's roots are given to torchviz's `make_dot` too. Tensors of `few` elements
+    or fewer are kept whole, larger ones as statistics. Raises RuntimeError on entry when another
+    trace is being recorded in this process, TraceFileError when the file cannot be written.
+    """
+    recording = Recording(file, script=script, argv=argv, few=few, torchviz=torchviz)
+    return Trace(recording=recording)
+
+
+def load(file: str | os.PathLike[str]) -> Trace:
+    """Open a trace file. Raises TraceFileError where it is missing, damaged, or not a trace."""
+    return Trace(import_module("tracer.store.reader").read_trace(file))
+
+
+def mark(text: str) -> None:
+    """Put a mark (`"epoch 3"`) in the running trace; does nothing where none is being recorded."""
+    session = _active()
+    if session is not None:
+        session.mark(text)
+
+
+def pause() -> None:
+    """Record nothing until `resume`."""
+    session = _active()
+    if session is not None:
+        session.pause()
+
+
+def resume() -> None:
+    """Record again after `pause`."""
+    session = _active()
+    if session is not None:
+        session.resume()
+
+
+def _active() -> Session | None:
+    module = sys.modules.get("tracer.capture.session")
+    return module.Session.active if module is not None else None

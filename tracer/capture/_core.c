@@ -1,0 +1,1256 @@
+/* The parts of capture that run for every operation and every node, without a Python frame.
+ *
+ * A Python function between the user's line and PyTorch would take the user's place in warnings
+ * and tracebacks, and costs a microsecond; a C callable does neither. Limited API 3.10, no torch
+ * headers: tensors are read through their own Python methods.
+ *
+ * Around     calls a function between two Python callbacks, with no frame of its own.
+ * Tape       the buffer of packed frames (the event stream), its order numbers and its clock.
+ * PassState  what the probes of one backward pass share.
+ * NodeProbe  the prehook and posthook of one node: reads gradients, writes one frame.
+ * Mode       the entry point of a TorchFunctionMode, and the log of which operation made which node.
+ *
+ * The frame and entry layouts are those of tracer/store/frames.py.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <math.h>
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <time.h>
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDE
+#endif
+
+enum { KIND_FORWARD = 1, KIND_NODE = 7 };
+enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_RECEIVED = 6 };
+enum { HEADER = 28, SPILL = 1 << 20 };
+
+static int64_t clock_ns(void)
+{
+#ifdef _WIN32
+    LARGE_INTEGER count, rate;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&rate);
+    return (int64_t)((double)count.QuadPart * 1e9 / (double)rate.QuadPart);
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+#endif
+}
+
+/* ---------------------------------------------------------------- what we know of torch */
+
+static PyObject *tensor_type, *parameter_type;
+static PyObject *task_id_fn, *sequence_fn, *disable_torch_function;
+static PyObject *strided;
+static struct { PyObject *dtype; int code, size; } dtypes[16];
+static int n_dtypes;
+static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_numel, *s_contiguous, *s_data_ptr, *s_is_neg,
+    *s_is_conj, *s_f_back, *s_f_lasti;
+
+static PyObject *call0(PyObject *object, PyObject *name)
+{
+    return PyObject_CallMethodObjArgs(object, name, NULL);
+}
+
+/* The method's truth: 1, 0, or -1 with an exception. */
+static int ask(PyObject *object, PyObject *name, int is_method)
+{
+    PyObject *answer = is_method ? call0(object, name) : PyObject_GetAttr(object, name);
+    if (!answer) return -1;
+    int truth = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return truth;
+}
+
+static long long ask_int(PyObject *object, PyObject *name)
+{
+    PyObject *answer = call0(object, name);
+    if (!answer) return -1;
+    long long number = PyLong_AsLongLong(answer);
+    Py_DECREF(answer);
+    return number;
+}
+
+static long long call_int(PyObject *function)
+{
+    PyObject *answer = PyObject_CallObject(function, NULL);
+    if (!answer) return -1;
+    long long number = PyLong_AsLongLong(answer);
+    Py_DECREF(answer);
+    return number;
+}
+
+/* ---------------------------------------------------------------- growing buffers */
+
+typedef struct { char *data; Py_ssize_t used, room; } Buffer;
+
+static int reserve(Buffer *buffer, Py_ssize_t more)
+{
+    if (buffer->used + more <= buffer->room) return 0;
+    Py_ssize_t room = buffer->room ? buffer->room : 256;
+    while (room < buffer->used + more) room *= 2;
+    char *data = realloc(buffer->data, room);
+    if (!data) { PyErr_NoMemory(); return -1; }
+    buffer->data = data;
+    buffer->room = room;
+    return 0;
+}
+
+static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
+{
+    if (reserve(buffer, count) < 0) return -1;
+    memcpy(buffer->data + buffer->used, bytes, count);
+    buffer->used += count;
+    return 0;
+}
+
+#define PUT(buffer, type, value) \
+    do { type put_value = (type)(value); if (put(buffer, &put_value, sizeof put_value) < 0) return -1; } while (0)
+
+/* ---------------------------------------------------------------- statistics in one read */
+
+typedef struct { double norm, min, max, mean; uint64_t zeros, nans, infs; } Stats;
+
+#define LANES 16
+#define BLOCK 4096
+
+/* Sums are kept in float lanes for one block of 4,096 (256 additions a lane) and in double across
+ * blocks: relative error of norm and mean stays under 1e-5 for float32. A block whose sums are not
+ * finite (a NaN, an Inf, or squares that overflow float) is read again in double. */
+#define DEFINE_BLOCK(NAME, T) \
+    WIDE static void NAME##_block(const T *x, Py_ssize_t n, double *squares, double *sum, T *low, \
+                                  T *high, uint64_t *zeros) \
+    { \
+        T sq[LANES] = {0}, su[LANES] = {0}, lo[LANES], hi[LANES]; \
+        uint32_t ze[LANES] = {0}; \
+        for (int l = 0; l < LANES; l++) lo[l] = hi[l] = x[0]; \
+        Py_ssize_t i = 0; \
+        for (; i + LANES <= n; i += LANES) \
+            for (int l = 0; l < LANES; l++) { \
+                T v = x[i + l]; \
+                sq[l] += v * v; \
+                su[l] += v; \
+                lo[l] = v < lo[l] ? v : lo[l]; \
+                hi[l] = v > hi[l] ? v : hi[l]; \
+                ze[l] += v == 0; \
+            } \
+        for (int l = 0; i < n; i++, l++) { \
+            T v = x[i]; \
+            sq[l] += v * v; \
+            su[l] += v; \
+            lo[l] = v < lo[l] ? v : lo[l]; \
+            hi[l] = v > hi[l] ? v : hi[l]; \
+            ze[l] += v == 0; \
+        } \
+        double a = 0, b = 0; \
+        for (int l = 0; l < LANES; l++) { \
+            a += sq[l]; \
+            b += su[l]; \
+            *low = lo[l] < *low ? lo[l] : *low; \
+            *high = hi[l] > *high ? hi[l] : *high; \
+            *zeros += ze[l]; \
+        } \
+        *squares += a; \
+        *sum += b; \
+    } \
+    static Stats NAME##_stats(const T *x, Py_ssize_t n) \
+    { \
+        Stats stats = {0, 0, 0, 0, 0, 0, 0}; \
+        double squares = 0, sum = 0; \
+        T low = n ? x[0] : 0, high = low; \
+        for (Py_ssize_t i = 0; i < n; i += BLOCK) { \
+            Py_ssize_t m = n - i < BLOCK ? n - i : BLOCK; \
+            double block_squares = 0, block_sum = 0; \
+            NAME##_block(x + i, m, &block_squares, &block_sum, &low, &high, &stats.zeros); \
+            /* squares under float's normal range lose precision as those over it do */ \
+            if (!isfinite(block_squares) || !isfinite(block_sum) || block_squares < 1e-30) { \
+                block_squares = block_sum = 0; \
+                for (Py_ssize_t k = i; k < i + m; k++) { \
+                    double v = x[k]; \
+                    block_squares += v * v; \
+                    block_sum += v; \
+                    stats.nans += isnan(v); \
+                    stats.infs += isinf(v); \
+                } \
+            } \
+            squares += block_squares; \
+            sum += block_sum; \
+        } \
+        stats.norm = sqrt(squares); \
+        stats.mean = n ? sum / n : NAN; \
+        stats.min = stats.nans || !n ? NAN : low; \
+        stats.max = stats.nans || !n ? NAN : high; \
+        return stats; \
+    }
+
+DEFINE_BLOCK(f32, float)
+DEFINE_BLOCK(f64, double)
+
+/* ---------------------------------------------------------------- Around */
+
+typedef struct { PyObject_HEAD PyObject *function, *before, *after; } Around;
+
+static int around_traverse(Around *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->function);
+    Py_VISIT(self->before);
+    Py_VISIT(self->after);
+    return 0;
+}
+
+static int around_clear(Around *self)
+{
+    Py_CLEAR(self->function);
+    Py_CLEAR(self->before);
+    Py_CLEAR(self->after);
+    return 0;
+}
+
+static void around_dealloc(Around *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    around_clear(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *around_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"function", "before", "after", NULL};
+    PyObject *function, *before, *after;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO", names, &function, &before, &after)) return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Around *self = (Around *)make(type, 0);
+    if (!self) return NULL;
+    self->function = Py_NewRef(function);
+    self->before = Py_NewRef(before);
+    self->after = Py_NewRef(after);
+    return (PyObject *)self;
+}
+
+/* Call function(*args, **kwargs) between before(args, kwargs) -> token and after(token, result,
+ * exception). The callbacks guard themselves; should one raise all the same, it must not be seen,
+ * unless it is the user's Ctrl-C. */
+static PyObject *call_around(PyObject *function, PyObject *before, PyObject *after, PyObject *args,
+                             PyObject *kwargs)
+{
+    PyObject *shown = kwargs ? kwargs : Py_None;
+    PyObject *token = PyObject_CallFunctionObjArgs(before, args, shown, NULL);
+    if (!token) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
+        PyErr_Clear();
+        return PyObject_Call(function, args, kwargs);
+    }
+    PyObject *result = PyObject_Call(function, args, kwargs);
+    PyObject *type = NULL, *value = NULL, *trace = NULL;
+    if (!result) {
+        PyErr_Fetch(&type, &value, &trace);
+        PyErr_NormalizeException(&type, &value, &trace);
+    }
+    PyObject *done = PyObject_CallFunctionObjArgs(after, token, result ? result : Py_None,
+                                                  value ? value : Py_None, NULL);
+    int interrupted = !done && !PyErr_ExceptionMatches(PyExc_Exception);
+    if (!done && !(interrupted && result)) PyErr_Clear();
+    Py_XDECREF(done);
+    Py_DECREF(token);
+    if (!result) PyErr_Restore(type, value, trace);
+    else if (interrupted) Py_CLEAR(result);
+    return result;
+}
+
+static PyObject *around_call(Around *self, PyObject *args, PyObject *kwargs)
+{
+    return call_around(self->function, self->before, self->after, args, kwargs);
+}
+
+static PyObject *around_bind(PyObject *self, PyObject *object, PyObject *owner)
+{
+    static PyObject *method_type;
+    if (!object || object == Py_None) return Py_NewRef(self);
+    if (!method_type) {
+        PyObject *types = PyImport_ImportModule("types");
+        if (!types) return NULL;
+        method_type = PyObject_GetAttrString(types, "MethodType");
+        Py_DECREF(types);
+        if (!method_type) return NULL;
+    }
+    return PyObject_CallFunctionObjArgs(method_type, self, object, NULL);
+}
+
+/* Whatever else is asked of it (name, doc, signature) is the wrapped function's. */
+static PyObject *around_getattr(PyObject *self, PyObject *name)
+{
+    PyObject *own = PyObject_GenericGetAttr(self, name);
+    if (own || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
+    PyErr_Clear();
+    return PyObject_GetAttr(((Around *)self)->function, name);
+}
+
+static PyMemberDef around_members[] = {
+    {"__wrapped__", T_OBJECT, offsetof(Around, function), READONLY, NULL},
+    {NULL},
+};
+
+static PyType_Slot around_slots[] = {
+    {Py_tp_doc, "Around(function, before, after): call function between two callbacks, with no frame."},
+    {Py_tp_new, around_new}, {Py_tp_dealloc, around_dealloc}, {Py_tp_call, around_call},
+    {Py_tp_traverse, around_traverse}, {Py_tp_clear, around_clear}, {Py_tp_descr_get, around_bind},
+    {Py_tp_getattro, around_getattr}, {Py_tp_members, around_members}, {0, NULL},
+};
+static PyType_Spec around_spec = {
+    "tracer.capture._core.Around", sizeof(Around), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, around_slots};
+
+/* ---------------------------------------------------------------- Tape */
+
+typedef struct {
+    PyObject_HEAD
+    Buffer frames;
+    uint64_t seq;          /* last order number given out */
+    int64_t origin;        /* the clock when the trace began */
+    int few;               /* tensors of this many elements or fewer are kept whole */
+    int statistics;        /* 0: structure only, no tensor is read */
+    PyObject *other;       /* other(tensor) -> entry bytes, for tensors this file cannot read */
+    PyObject *full;        /* full(): called when SPILL bytes wait; takes them */
+    unsigned long threads[256];
+    int n_threads;
+} Tape;
+
+static void plain_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static void tape_dealloc(Tape *self)
+{
+    free(self->frames.data);
+    Py_CLEAR(self->other);
+    Py_CLEAR(self->full);
+    plain_dealloc((PyObject *)self);
+}
+
+static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"other", "few", "statistics", NULL};
+    PyObject *other;
+    int few = 16, statistics = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ip", names, &other, &few, &statistics)) return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Tape *self = (Tape *)make(type, 0);
+    if (!self) return NULL;
+    self->origin = clock_ns();
+    self->few = few > 255 ? 255 : few;
+    self->statistics = statistics;
+    self->other = Py_NewRef(other);
+    return (PyObject *)self;
+}
+
+/* A small number for the calling thread, 0 for the first seen. */
+static int tape_thread(Tape *self)
+{
+    unsigned long ident = PyThread_get_thread_ident();
+    for (int i = 0; i < self->n_threads; i++)
+        if (self->threads[i] == ident) return i;
+    if (self->n_threads == 256) return 255;
+    self->threads[self->n_threads] = ident;
+    return self->n_threads++;
+}
+
+static int put_header(Buffer *out, uint32_t length, int kind, int thread, uint32_t pass, uint64_t seq,
+                      int64_t t_ns)
+{
+    PUT(out, uint32_t, length);
+    PUT(out, uint8_t, kind);
+    PUT(out, uint8_t, 0);
+    PUT(out, uint16_t, thread);
+    PUT(out, uint32_t, pass);
+    PUT(out, uint64_t, seq);
+    PUT(out, int64_t, t_ns);
+    return 0;
+}
+
+static PyObject *tape_now(Tape *self, PyObject *unused)
+{
+    return PyLong_FromLongLong(clock_ns() - self->origin);
+}
+
+static PyObject *tape_next(Tape *self, PyObject *unused)
+{
+    return PyLong_FromUnsignedLongLong(++self->seq);
+}
+
+static PyObject *tape_thread_py(Tape *self, PyObject *unused)
+{
+    return PyLong_FromLong(tape_thread(self));
+}
+
+static PyObject *tape_put(Tape *self, PyObject *frames)
+{
+    char *bytes;
+    Py_ssize_t count;
+    if (PyBytes_AsStringAndSize(frames, &bytes, &count) < 0) return NULL;
+    if (put(&self->frames, bytes, count) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *tape_take(Tape *self, PyObject *unused)
+{
+    PyObject *frames = PyBytes_FromStringAndSize(self->frames.data, self->frames.used);
+    if (frames) self->frames.used = 0;
+    return frames;
+}
+
+/* Append what `tensor` holds as an entry; `meta` is 0 for what the structure says. */
+static int put_entry(Tape *tape, Buffer *out, PyObject *tensor, uint32_t meta)
+{
+    if (tensor == Py_None) { PUT(out, uint8_t, ENTRY_NONE); return 0; }
+    PyObject *type = (PyObject *)Py_TYPE(tensor);
+    int code = 0, size = 0;
+    if (tape->statistics && (type == tensor_type || type == parameter_type)) {
+        PyObject *dtype = PyObject_GetAttr(tensor, s_dtype);
+        for (int i = 0; dtype && i < n_dtypes; i++)
+            if (dtypes[i].dtype == dtype) { code = dtypes[i].code; size = dtypes[i].size; break; }
+        Py_XDECREF(dtype);
+        PyObject *layout = dtype && code ? PyObject_GetAttr(tensor, s_layout) : NULL;
+        if (layout != strided) code = 0;
+        Py_XDECREF(layout);
+        if (code && ask(tensor, s_is_cpu, 0) != 1) code = 0;
+        if (code && ask(tensor, s_contiguous, 1) != 1) code = 0;
+        if (code && ask(tensor, s_is_neg, 1) != 0) code = 0;
+        if ((code == 5 || code == 6) && ask(tensor, s_is_conj, 1) != 0) code = 0;
+    }
+    PyErr_Clear();
+    long long count = code ? ask_int(tensor, s_numel) : 0;
+    if (code && count > tape->few && code > 2) code = 0;
+    char *data = NULL;
+    if (code && count > 0) {
+        data = (char *)(uintptr_t)ask_int(tensor, s_data_ptr);
+        if (PyErr_Occurred()) { PyErr_Clear(); data = NULL; }
+        if (!data || data == (char *)(intptr_t)-1) code = 0;
+    }
+    if (!code || count < 0) {
+        PyErr_Clear();
+        PyObject *entry = PyObject_CallFunctionObjArgs(tape->other, tensor, NULL);
+        if (!entry) return -1;
+        char *bytes;
+        Py_ssize_t length;
+        int bad = PyBytes_AsStringAndSize(entry, &bytes, &length) < 0 || put(out, bytes, length) < 0;
+        Py_DECREF(entry);
+        return bad ? -1 : 0;
+    }
+    if (count <= tape->few) {
+        PUT(out, uint8_t, ENTRY_VALUES);
+        PUT(out, uint32_t, meta);
+        PUT(out, uint8_t, code);
+        PUT(out, uint8_t, count);
+        return put(out, data, (Py_ssize_t)count * size);
+    }
+    Stats stats;
+    if (count > (1 << 18)) {
+        Py_BEGIN_ALLOW_THREADS
+        stats = code == 1 ? f32_stats((float *)data, count) : f64_stats((double *)data, count);
+        Py_END_ALLOW_THREADS
+    } else {
+        stats = code == 1 ? f32_stats((float *)data, count) : f64_stats((double *)data, count);
+    }
+    PUT(out, uint8_t, ENTRY_STATS);
+    PUT(out, uint32_t, meta);
+    return put(out, &stats, sizeof stats);
+}
+
+/* Python's tensor methods go through the user's function modes unless told otherwise. */
+static PyObject *quiet(void)
+{
+    PyObject *guard = PyObject_CallObject(disable_torch_function, NULL);
+    if (!guard) return NULL;
+    PyObject *entered = PyObject_CallMethod(guard, "__enter__", NULL);
+    if (!entered) Py_CLEAR(guard);
+    Py_XDECREF(entered);
+    return guard;
+}
+
+static void loud(PyObject *guard)
+{
+    if (!guard) return;
+    PyObject *left = PyObject_CallMethod(guard, "__exit__", "OOO", Py_None, Py_None, Py_None);
+    if (!left) PyErr_Clear();
+    Py_XDECREF(left);
+    Py_DECREF(guard);
+}
+
+static PyObject *tape_entry(Tape *self, PyObject *args)
+{
+    PyObject *tensor;
+    unsigned int meta = 0;
+    if (!PyArg_ParseTuple(args, "O|I", &tensor, &meta)) return NULL;
+    Buffer out = {0};
+    PyObject *entry = NULL;
+    if (put_entry(self, &out, tensor, meta) == 0) entry = PyBytes_FromStringAndSize(out.data, out.used);
+    free(out.data);
+    return entry;
+}
+
+/* Have a tape that has grown long taken; -1 only for the user's Ctrl-C. */
+static int spill(Tape *self)
+{
+    if (self->frames.used < SPILL || !self->full) return 0;
+    PyObject *done = PyObject_CallObject(self->full, NULL);
+    Py_XDECREF(done);
+    if (done) return 0;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+static PyObject *tape_used(Tape *self, void *unused) { return PyLong_FromSsize_t(self->frames.used); }
+static PyObject *tape_seq(Tape *self, void *unused) { return PyLong_FromUnsignedLongLong(self->seq); }
+
+static PyMethodDef tape_methods[] = {
+    {"now", (PyCFunction)tape_now, METH_NOARGS, "Nanoseconds since the tape began."},
+    {"next_seq", (PyCFunction)tape_next, METH_NOARGS, "The next order number, from 1."},
+    {"thread", (PyCFunction)tape_thread_py, METH_NOARGS, "A small number for the calling thread."},
+    {"put", (PyCFunction)tape_put, METH_O, "Append packed frames (bytes)."},
+    {"take", (PyCFunction)tape_take, METH_NOARGS, "All frames so far (bytes); the tape is then empty."},
+    {"entry", (PyCFunction)tape_entry, METH_VARARGS, "entry(tensor, meta=0): the packed entry of a tensor or None."},
+    {NULL},
+};
+static PyGetSetDef tape_getset[] = {
+    {"used", (getter)tape_used, NULL, "Bytes waiting.", NULL},
+    {"seq", (getter)tape_seq, NULL, "The last order number given out.", NULL},
+    {NULL},
+};
+static PyMemberDef tape_members[] = {
+    {"full", T_OBJECT, offsetof(Tape, full), 0, NULL},
+    {"few", T_INT, offsetof(Tape, few), READONLY, NULL},
+    {"statistics", T_INT, offsetof(Tape, statistics), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot tape_slots[] = {
+    {Py_tp_doc, "Tape(other, few=16, statistics=True): the buffer of packed frames."},
+    {Py_tp_new, tape_new}, {Py_tp_dealloc, tape_dealloc}, {Py_tp_methods, tape_methods},
+    {Py_tp_getset, tape_getset}, {Py_tp_members, tape_members}, {0, NULL},
+};
+static PyType_Spec tape_spec = {"tracer.capture._core.Tape", sizeof(Tape), 0, Py_TPFLAGS_DEFAULT, tape_slots};
+
+/* ---------------------------------------------------------------- PassState */
+
+typedef struct {
+    PyObject_HEAD
+    Tape *tape;
+    PyObject *claim;       /* claim(state, task) -> bool: is this engine run ours? */
+    PyObject *fault;       /* fault(): an exception of our own is set; record it and stop */
+    uint32_t id;
+    long long task;        /* the engine's number for this run, -1 until a probe has seen it */
+    uint32_t order, node_count, leaf_count;
+    int guarded;           /* a function mode is active while the engine runs */
+    int closed;
+    PyObject *open;        /* dict: node -> NodeProbe begun and not ended */
+} PassState;
+
+static void state_dealloc(PassState *self)
+{
+    Py_CLEAR(self->tape);
+    Py_CLEAR(self->claim);
+    Py_CLEAR(self->fault);
+    Py_CLEAR(self->open);
+    plain_dealloc((PyObject *)self);
+}
+
+static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tape", "id", "claim", "fault", NULL};
+    PyObject *tape, *claim, *fault;
+    unsigned int id;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIOO", names, &tape, &id, &claim, &fault)) return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PassState *self = (PassState *)make(type, 0);
+    if (!self) return NULL;
+    self->tape = (Tape *)Py_NewRef(tape);
+    self->claim = Py_NewRef(claim);
+    self->fault = Py_NewRef(fault);
+    self->id = id;
+    self->task = -1;
+    self->open = PyDict_New();
+    return (PyObject *)self;
+}
+
+static PyMemberDef state_members[] = {
+    {"id", T_UINT, offsetof(PassState, id), READONLY, NULL},
+    {"task", T_LONGLONG, offsetof(PassState, task), 0, NULL},
+    {"order", T_UINT, offsetof(PassState, order), 0, NULL},
+    {"node_count", T_UINT, offsetof(PassState, node_count), 0, NULL},
+    {"leaf_count", T_UINT, offsetof(PassState, leaf_count), 0, NULL},
+    {"guarded", T_INT, offsetof(PassState, guarded), 0, NULL},
+    {"closed", T_INT, offsetof(PassState, closed), 0, NULL},
+    {"open", T_OBJECT, offsetof(PassState, open), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot state_slots[] = {
+    {Py_tp_doc, "PassState(tape, id, claim, fault): what the probes of one pass share."},
+    {Py_tp_new, state_new}, {Py_tp_dealloc, state_dealloc}, {Py_tp_members, state_members}, {0, NULL},
+};
+static PyType_Spec state_spec = {
+    "tracer.capture._core.PassState", sizeof(PassState), 0, Py_TPFLAGS_DEFAULT, state_slots};
+
+/* 1 when the engine run that is calling belongs to this state, 0 when not, -1 on error. */
+static int is_ours(PassState *state)
+{
+    if (state->closed) return 0;
+    long long task = call_int(task_id_fn);
+    if (task == -1 && PyErr_Occurred()) return -1;
+    if (state->task == task) return 1;
+    if (state->task != -1) return 0;
+    PyObject *answer = PyObject_CallFunction(state->claim, "OL", state, task);
+    if (!answer) return -1;
+    int ours = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    if (ours == 1) state->task = task;
+    return ours;
+}
+
+/* Our own failure must not become the user's: hand it over and go on. A Ctrl-C that came while our
+ * code ran is the user's: -1 then, with the exception set. */
+static int hand_over_fault(PyObject *fault)
+{
+    PyObject *type, *value, *trace;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyObject *done = PyObject_CallFunctionObjArgs(fault, value ? value : Py_None, NULL);
+    if (!done) PyErr_Clear();
+    Py_XDECREF(done);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- NodeProbe */
+
+typedef struct {
+    PyObject_HEAD
+    PassState *state;
+    uint32_t node;
+    PyObject *same;        /* bytes: per input, 1 where it receives just what one edge sent */
+    int reuse;             /* a returned tensor that is a received one was not changed in between */
+    PyObject *begun;       /* begun(): called before a custom Function runs, or None */
+    PyObject *ended;
+    /* while the node runs */
+    uint64_t seq;
+    int64_t begin;
+    uint32_t order, n_received;
+    Buffer received;
+} NodeProbe;
+
+static void probe_dealloc(NodeProbe *self)
+{
+    free(self->received.data);
+    Py_CLEAR(self->state);
+    Py_CLEAR(self->same);
+    Py_CLEAR(self->begun);
+    Py_CLEAR(self->ended);
+    plain_dealloc((PyObject *)self);
+}
+
+static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"state", "node", "same", "reuse", "begun", "ended", NULL};
+    PyObject *state, *same, *begun = Py_None, *ended = Py_None;
+    unsigned int node;
+    int reuse = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIS|pOO", names, &state, &node, &same, &reuse,
+                                     &begun, &ended))
+        return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    NodeProbe *self = (NodeProbe *)make(type, 0);
+    if (!self) return NULL;
+    self->state = (PassState *)Py_NewRef(state);
+    self->node = node;
+    self->same = Py_NewRef(same);
+    self->reuse = reuse;
+    self->begun = begun == Py_None ? NULL : Py_NewRef(begun);
+    self->ended = ended == Py_None ? NULL : Py_NewRef(ended);
+    return (PyObject *)self;
+}
+
+static int call_quietly(PyObject *callback)
+{
+    PyObject *done = PyObject_CallObject(callback, NULL);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+static int probe_begin(NodeProbe *self, PyObject *gradients)
+{
+    PassState *state = self->state;
+    Tape *tape = state->tape;
+    self->received.used = 0;
+    self->n_received = (uint32_t)PyTuple_Size(gradients);
+    const char *same = PyBytes_AsString(self->same);
+    uint32_t known = (uint32_t)PyBytes_Size(self->same);
+    for (uint32_t i = 0; i < self->n_received; i++) {
+        PyObject *gradient = PyTuple_GetItem(gradients, i);
+        if (i < known && same[i] && gradient != Py_None) {
+            PUT(&self->received, uint8_t, ENTRY_SAME);
+        } else if (put_entry(tape, &self->received, gradient, 0) < 0) {
+            return -1;
+        }
+    }
+    PyObject *key = PyLong_FromUnsignedLong(self->node);
+    if (!key) return -1;
+    int failed = PyDict_SetItem(state->open, key, (PyObject *)self);
+    Py_DECREF(key);
+    if (failed) return -1;
+    self->seq = ++tape->seq;
+    self->order = ++state->order;
+    state->node_count++;
+    self->begin = clock_ns();
+    return self->begun ? call_quietly(self->begun) : 0;
+}
+
+static int probe_write(NodeProbe *self, int64_t end, uint32_t n_returned, Buffer *returned)
+{
+    Tape *tape = self->state->tape;
+    Buffer *out = &tape->frames;
+    Py_ssize_t start = out->used;
+    uint32_t length = (uint32_t)(HEADER + 24 + self->received.used + (returned ? returned->used : 0));
+    if (reserve(out, length) < 0) return -1;
+    put_header(out, length, KIND_NODE, tape_thread(tape), self->state->id, self->seq, self->begin - tape->origin);
+    PUT(out, uint32_t, self->node);
+    PUT(out, uint32_t, self->order);
+    PUT(out, int64_t, end);
+    PUT(out, uint32_t, self->n_received);
+    PUT(out, uint32_t, n_returned);
+    put(out, self->received.data, self->received.used);
+    if (returned) put(out, returned->data, returned->used);
+    if (out->used - start != length) { PyErr_SetString(PyExc_SystemError, "frame length"); return -1; }
+    return 0;
+}
+
+static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
+{
+    Tape *tape = self->state->tape;
+    int64_t end = clock_ns() - tape->origin;
+    PyObject *key = PyLong_FromUnsignedLong(self->node);
+    if (!key) return -1;
+    int was_open = PyDict_Contains(self->state->open, key) == 1 && PyDict_DelItem(self->state->open, key) == 0;
+    Py_DECREF(key);
+    if (!was_open) { PyErr_Clear(); return 0; }
+    if (self->ended && call_quietly(self->ended) < 0) return -1;
+    Py_ssize_t count = PyTuple_Size(inputs), arrived = PyTuple_Size(outputs);
+    Buffer returned = {0};
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        PyObject *gradient = PyTuple_GetItem(inputs, i);
+        int twin = -1;
+        for (Py_ssize_t k = 0; self->reuse && gradient != Py_None && k < arrived && k < 200; k++)
+            if (PyTuple_GetItem(outputs, k) == gradient) { twin = (int)k; break; }
+        if (twin >= 0) {
+            uint8_t entry[2] = {ENTRY_RECEIVED, (uint8_t)twin};
+            failed = put(&returned, entry, 2) < 0;
+        } else {
+            failed = put_entry(tape, &returned, gradient, 0) < 0;
+        }
+    }
+    if (!failed) failed = probe_write(self, end, (uint32_t)count, &returned) < 0;
+    free(returned.data);
+    return failed ? -1 : 0;
+}
+
+static PyObject *probe_call(NodeProbe *self, PyObject *args, PyObject *kwargs)
+{
+    Py_ssize_t count = PyTuple_Size(args);
+    PyObject *guard = NULL;
+    int ours = is_ours(self->state);
+    if (ours == 1 && self->state->guarded) {
+        guard = quiet();
+        if (!guard) ours = -1;
+    }
+    if (ours == 1) {
+        int failed = count == 1 ? probe_begin(self, PyTuple_GetItem(args, 0))
+                                : probe_end(self, PyTuple_GetItem(args, 0), PyTuple_GetItem(args, 1));
+        if (failed < 0) ours = -1;
+    }
+    int stop = ours < 0 && hand_over_fault(self->state->fault) < 0;
+    loud(guard);
+    if (stop || spill(self->state->tape) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* For a node that raised: its frame, with no end. */
+static PyObject *probe_abandon(NodeProbe *self, PyObject *unused)
+{
+    if (probe_write(self, -1, 0, NULL) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef probe_methods[] = {
+    {"abandon", (PyCFunction)probe_abandon, METH_NOARGS, "Write the frame of a node that never ended."},
+    {NULL},
+};
+static PyMemberDef probe_members[] = {
+    {"node", T_UINT, offsetof(NodeProbe, node), READONLY, NULL},
+    {"order", T_UINT, offsetof(NodeProbe, order), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot probe_slots[] = {
+    {Py_tp_doc, "NodeProbe(state, node, same, reuse, begun, ended): prehook and posthook of one node."},
+    {Py_tp_new, probe_new}, {Py_tp_dealloc, probe_dealloc}, {Py_tp_call, probe_call},
+    {Py_tp_methods, probe_methods}, {Py_tp_members, probe_members}, {0, NULL},
+};
+static PyType_Spec probe_spec = {
+    "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, Py_TPFLAGS_DEFAULT, probe_slots};
+
+/* ---------------------------------------------------------------- Mode */
+
+/* What to do when a function is called: its id, and the callbacks of one that needs them. */
+typedef struct { PyObject_HEAD uint32_t id; int ignore; PyObject *before, *after; } Op;
+
+static void op_dealloc(Op *self)
+{
+    Py_CLEAR(self->before);
+    Py_CLEAR(self->after);
+    plain_dealloc((PyObject *)self);
+}
+
+static PyObject *op_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"id", "ignore", "before", "after", NULL};
+    unsigned int id;
+    int ignore = 0;
+    PyObject *before = Py_None, *after = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I|pOO", names, &id, &ignore, &before, &after)) return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Op *self = (Op *)make(type, 0);
+    if (!self) return NULL;
+    self->id = id;
+    self->ignore = ignore;
+    self->before = before == Py_None ? NULL : Py_NewRef(before);
+    self->after = after == Py_None ? NULL : Py_NewRef(after);
+    return (PyObject *)self;
+}
+
+static PyMemberDef op_members[] = {
+    {"id", T_UINT, offsetof(Op, id), READONLY, NULL},
+    {"ignore", T_INT, offsetof(Op, ignore), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot op_slots[] = {
+    {Py_tp_doc, "Op(id, ignore=False, before=None, after=None): what to do when a function is called."},
+    {Py_tp_new, op_new}, {Py_tp_dealloc, op_dealloc}, {Py_tp_members, op_members}, {0, NULL},
+};
+static PyType_Spec op_spec = {"tracer.capture._core.Op", sizeof(Op), 0, Py_TPFLAGS_DEFAULT, op_slots};
+
+/* Code positions seen: (code, lasti) -> site id and how often it ran; lasti -1 is the code itself,
+ * whose value says whether it is the user's. The Python side keeps the code objects alive. */
+typedef struct { const void *code; int32_t lasti; uint32_t value, calls, round; } Place;
+typedef struct { Place *slots; uint32_t room, used; } Places;
+
+static Place *find_place(Places *places, const void *code, int32_t lasti)
+{
+    if (places->used * 2 >= places->room) {
+        uint32_t room = places->room ? places->room * 2 : 1024;
+        Place *slots = calloc(room, sizeof(Place));
+        if (!slots) { PyErr_NoMemory(); return NULL; }
+        Place *old = places->slots;
+        for (uint32_t i = 0; i < places->room; i++)
+            if (old[i].code) {
+                uint32_t at = (uint32_t)(((uintptr_t)old[i].code >> 4) * 2654435761u + (uint32_t)old[i].lasti * 40503u);
+                while (slots[at & (room - 1)].code) at++;
+                slots[at & (room - 1)] = old[i];
+            }
+        free(old);
+        places->slots = slots;
+        places->room = room;
+    }
+    uint32_t at = (uint32_t)(((uintptr_t)code >> 4) * 2654435761u + (uint32_t)lasti * 40503u);
+    for (;; at++) {
+        Place *place = &places->slots[at & (places->room - 1)];
+        if (!place->code || (place->code == code && place->lasti == lasti)) return place;
+    }
+}
+
+/* Which operation made which nodes: sequence numbers [low, high), in order, the newest MADE_MOST only. */
+typedef struct { uint64_t low, high, seq; uint32_t site, op, module, call; } Made;
+typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
+enum { MADE_MOST = 1 << 19 };
+
+typedef struct {
+    PyObject_HEAD
+    Tape *tape;
+    PyObject *ops;         /* dict: function -> Op */
+    PyObject *describe;    /* describe(function) -> Op */
+    PyObject *is_user;     /* is_user(code) -> bool */
+    PyObject *site;        /* site(code, lasti, line) -> id */
+    PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
+    PyObject *fault;
+    uint32_t module;       /* id of the module whose forward is running, 0 for none */
+    uint32_t module_path;  /* and its path, as a string id */
+    uint32_t round;        /* counts of a site start anew when this changes */
+    int paused;
+    uint32_t pass;         /* the pass that is running in this thread, 0 for none */
+    uint64_t evicted;
+    Places places;
+    MadeLog made[256];
+} Mode;
+
+static int mode_traverse(Mode *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->ops);
+    Py_VISIT(self->describe);
+    Py_VISIT(self->is_user);
+    Py_VISIT(self->site);
+    Py_VISIT(self->plain);
+    Py_VISIT(self->fault);
+    return 0;
+}
+
+static int mode_clear(Mode *self)
+{
+    Py_CLEAR(self->ops);
+    Py_CLEAR(self->describe);
+    Py_CLEAR(self->is_user);
+    Py_CLEAR(self->site);
+    Py_CLEAR(self->plain);
+    Py_CLEAR(self->fault);
+    return 0;
+}
+
+static void mode_dealloc(Mode *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    mode_clear(self);
+    Py_CLEAR(self->tape);
+    free(self->places.slots);
+    for (int i = 0; i < 256; i++) free(self->made[i].items);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *mode_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tape", "describe", "is_user", "site", "plain", "fault", NULL};
+    PyObject *tape, *describe, *is_user, *site, *plain, *fault;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO", names, &tape, &describe, &is_user, &site,
+                                     &plain, &fault))
+        return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Mode *self = (Mode *)make(type, 0);
+    if (!self) return NULL;
+    self->tape = (Tape *)Py_NewRef(tape);
+    self->ops = PyDict_New();
+    self->describe = Py_NewRef(describe);
+    self->is_user = Py_NewRef(is_user);
+    self->site = Py_NewRef(site);
+    self->plain = Py_NewRef(plain);
+    self->fault = Py_NewRef(fault);
+    self->round = 1;
+    return (PyObject *)self;
+}
+
+/* The site of the nearest user frame, 0 where there is none; with `call`, count one more call of it. */
+static int64_t find_site(Mode *self, uint32_t *call)
+{
+    PyObject *frame = (PyObject *)PyEval_GetFrame();
+    if (call) *call = 0;
+    Py_XINCREF(frame);
+    while (frame && frame != Py_None) {
+        PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
+        Place *place = find_place(&self->places, code, -1);
+        if (!place) goto fail;
+        if (!place->code) {
+            PyObject *answer = PyObject_CallFunctionObjArgs(self->is_user, code, NULL);
+            if (!answer) goto fail;
+            int is_user = PyObject_IsTrue(answer);
+            Py_DECREF(answer);
+            place = find_place(&self->places, code, -1);
+            if (!place) goto fail;
+            *place = (Place){code, -1, is_user == 1, 0, 0};
+            self->places.used++;
+        }
+        if (place->value) {
+            PyObject *last = PyObject_GetAttr(frame, s_f_lasti);
+            if (!last) goto fail;
+            int32_t lasti = (int32_t)PyLong_AsLong(last);
+            Py_DECREF(last);
+            place = find_place(&self->places, code, lasti);
+            if (!place) goto fail;
+            if (!place->code) {
+                PyObject *id = PyObject_CallFunction(self->site, "Oii", code, lasti,
+                                                     PyFrame_GetLineNumber((PyFrameObject *)frame));
+                if (!id) goto fail;
+                uint32_t value = (uint32_t)PyLong_AsUnsignedLong(id);
+                Py_DECREF(id);
+                place = find_place(&self->places, code, lasti);
+                if (!place) goto fail;
+                *place = (Place){code, lasti, value, 0, 0};
+                self->places.used++;
+            }
+            if (place->round != self->round) { place->round = self->round; place->calls = 0; }
+            if (call) *call = ++place->calls;
+            Py_DECREF(code);
+            Py_DECREF(frame);
+            return place->value;
+        }
+        Py_DECREF(code);
+        PyObject *back = PyObject_GetAttr(frame, s_f_back);
+        Py_DECREF(frame);
+        if (!back) return -1;
+        frame = back;
+        continue;
+    fail:
+        Py_DECREF(code);
+        Py_DECREF(frame);
+        return -1;
+    }
+    Py_XDECREF(frame);
+    return 0;
+}
+
+static int log_made(Mode *self, int thread, Made made)
+{
+    MadeLog *log = &self->made[thread];
+    if (log->used == log->room && log->room < MADE_MOST) {
+        uint32_t room = log->room ? log->room * 2 : 256;
+        Made *items = realloc(log->items, room * sizeof(Made));
+        if (!items) { PyErr_NoMemory(); return -1; }
+        log->items = items;
+        log->room = room;
+    }
+    if (log->used < log->room) {
+        uint32_t at = log->used++;
+        /* a custom Function is logged after what its forward made, though it took its number before */
+        for (; at > 0 && log->items[at - 1].low > made.low; at--) log->items[at] = log->items[at - 1];
+        log->items[at] = made;
+    } else {
+        log->items[log->start] = made;
+        log->start = (log->start + 1) % log->room;
+        self->evicted++;
+    }
+    return 0;
+}
+
+static int log_forward(Mode *self, uint32_t op, long long low, long long high, uint64_t seq, int64_t begin)
+{
+    uint32_t call;
+    int64_t site = find_site(self, &call);
+    if (site < 0) return -1;
+    Tape *tape = self->tape;
+    int thread = tape_thread(tape);
+    if (log_made(self, thread, (Made){low, high, seq, (uint32_t)site, op, self->module, call}) < 0) return -1;
+    Buffer *out = &tape->frames;
+    if (reserve(out, HEADER + 64) < 0) return -1;
+    put_header(out, HEADER + 37, KIND_FORWARD, thread, self->pass, seq, begin - tape->origin);
+    PUT(out, uint32_t, op);
+    PUT(out, uint32_t, site);
+    PUT(out, uint32_t, self->module_path);
+    PUT(out, uint64_t, low);
+    PUT(out, uint64_t, high);
+    PUT(out, uint8_t, 0);  /* grad mode: grad */
+    PUT(out, uint32_t, 0); /* no cut */
+    PUT(out, uint16_t, 0); /* no inputs, no outputs listed: the graph has them */
+    PUT(out, uint16_t, 0);
+    return 0;
+}
+
+static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
+{
+    static char *names[] = {"func", "types", "args", "kwargs", NULL};
+    PyObject *function, *types, *args = NULL, *kwargs = NULL;
+    if (!PyArg_ParseTupleAndKeywords(all, named, "OO|OO", names, &function, &types, &args, &kwargs)) return NULL;
+    if (kwargs == Py_None) kwargs = NULL;
+    PyObject *own_args = args ? Py_NewRef(args) : PyTuple_New(0);
+    if (own_args && !PyTuple_Check(own_args)) {
+        PyObject *tuple = PySequence_Tuple(own_args);
+        Py_DECREF(own_args);
+        own_args = tuple;
+    }
+    if (!own_args) return NULL;
+    PyObject *result = NULL;
+    if (self->paused) goto just_call;
+    Op *op = (Op *)PyDict_GetItemWithError(self->ops, function);
+    if (!op) {
+        if (PyErr_Occurred()) PyErr_Clear();
+        PyObject *made = PyObject_CallFunctionObjArgs(self->describe, function, NULL);
+        if (!made || PyDict_SetItem(self->ops, function, made) < 0) {
+            Py_XDECREF(made);
+            if (hand_over_fault(self->fault) == 0) goto just_call;
+            Py_DECREF(own_args);
+            return NULL;
+        }
+        op = (Op *)made;
+        Py_DECREF(made);
+    }
+    if (op->ignore) goto just_call;
+    int64_t begin = clock_ns();
+    long long low = call_int(sequence_fn);
+    result = op->before ? call_around(function, op->before, op->after, own_args, kwargs)
+                        : PyObject_Call(function, own_args, kwargs);
+    if (!result || self->paused) { Py_DECREF(own_args); return result; }
+    long long high = call_int(sequence_fn);
+    int failed = 0;
+    if (high > low) {
+        failed = log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
+    } else if (!op->before) {
+        int64_t site = find_site(self, NULL);
+        PyObject *done = site < 0 ? NULL : PyObject_CallFunction(
+            self->plain, "IOOOIKL", op->id, own_args, kwargs ? kwargs : Py_None, result,
+            (unsigned int)site, (unsigned long long)++self->tape->seq, (long long)(begin - self->tape->origin));
+        failed = !done;
+        Py_XDECREF(done);
+    }
+    if ((failed && hand_over_fault(self->fault) < 0) || spill(self->tape) < 0) Py_CLEAR(result);
+    Py_DECREF(own_args);
+    return result;
+just_call:
+    result = PyObject_Call(function, own_args, kwargs);
+    Py_DECREF(own_args);
+    return result;
+}
+
+/* made_by(sequence_nr, thread) -> (site, op, module, call, seq) or None. */
+static PyObject *mode_made_by(Mode *self, PyObject *args)
+{
+    unsigned long long wanted;
+    int thread;
+    if (!PyArg_ParseTuple(args, "Ki", &wanted, &thread)) return NULL;
+    MadeLog *log = &self->made[thread & 255];
+    uint32_t low = 0, high = log->used;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        Made *made = &log->items[(log->start + middle) % log->room];
+        if (made->high <= wanted) low = middle + 1; else high = middle;
+    }
+    if (low < log->used) {
+        Made *made = &log->items[(log->start + low) % log->room];
+        if (made->low <= wanted)
+            return Py_BuildValue("IIIIK", made->site, made->op, made->module, made->call,
+                                 (unsigned long long)made->seq);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_here(Mode *self, PyObject *unused)
+{
+    int64_t site = find_site(self, NULL);
+    return site < 0 ? NULL : PyLong_FromLongLong(site);
+}
+
+static PyObject *mode_enter_made(Mode *self, PyObject *args)
+{
+    unsigned int op;
+    long long low, high, begin;
+    unsigned long long seq;
+    if (!PyArg_ParseTuple(args, "ILLKL", &op, &low, &high, &seq, &begin)) return NULL;
+    if (log_forward(self, op, low, high, seq, begin + self->tape->origin) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef mode_methods[] = {
+    {"__torch_function__", (PyCFunction)(void (*)(void))mode_torch_function, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"made_by", (PyCFunction)mode_made_by, METH_VARARGS,
+     "made_by(sequence_nr, thread): (site, op, module, call, seq) of the operation that made a node, or None."},
+    {"log_forward", (PyCFunction)mode_enter_made, METH_VARARGS,
+     "log_forward(op, low, high, seq, t_ns): record an operation that was seen another way."},
+    {"here", (PyCFunction)mode_here, METH_NOARGS, "The id of the site of the nearest user frame, 0 for none."},
+    {NULL},
+};
+static PyMemberDef mode_members[] = {
+    {"module", T_UINT, offsetof(Mode, module), 0, NULL},
+    {"module_path", T_UINT, offsetof(Mode, module_path), 0, NULL},
+    {"round", T_UINT, offsetof(Mode, round), 0, NULL},
+    {"paused", T_INT, offsetof(Mode, paused), 0, NULL},
+    {"running_pass", T_UINT, offsetof(Mode, pass), 0, NULL},
+    {"evicted", T_ULONGLONG, offsetof(Mode, evicted), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot mode_slots[] = {
+    {Py_tp_doc, "The __torch_function__ of a TorchFunctionMode, in C."},
+    {Py_tp_new, mode_new}, {Py_tp_dealloc, mode_dealloc}, {Py_tp_traverse, mode_traverse},
+    {Py_tp_clear, mode_clear}, {Py_tp_methods, mode_methods}, {Py_tp_members, mode_members}, {0, NULL},
+};
+static PyType_Spec mode_spec = {
+    "tracer.capture._core.ModeCore", sizeof(Mode), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, mode_slots};
+
+/* ---------------------------------------------------------------- module */
+
+static PyObject *core_setup(PyObject *module, PyObject *args)
+{
+    PyObject *codes;
+    if (!PyArg_ParseTuple(args, "OOOOOOO!", &tensor_type, &parameter_type, &strided, &task_id_fn,
+                          &sequence_fn, &disable_torch_function, &PyDict_Type, &codes))
+        return NULL;
+    Py_INCREF(tensor_type);
+    Py_INCREF(parameter_type);
+    Py_INCREF(strided);
+    Py_INCREF(task_id_fn);
+    Py_INCREF(sequence_fn);
+    Py_INCREF(disable_torch_function);
+    PyObject *dtype, *pair;
+    Py_ssize_t at = 0;
+    n_dtypes = 0;
+    while (PyDict_Next(codes, &at, &dtype, &pair) && n_dtypes < 16) {
+        int code, size;
+        if (!PyArg_ParseTuple(pair, "ii", &code, &size)) return NULL;
+        dtypes[n_dtypes].dtype = Py_NewRef(dtype);
+        dtypes[n_dtypes].code = code;
+        dtypes[n_dtypes++].size = size;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef core_methods[] = {
+    {"setup", core_setup, METH_VARARGS,
+     "setup(Tensor, Parameter, strided, task_id, sequence_nr, DisableTorchFunction, {dtype: (code, size)})"},
+    {NULL},
+};
+static struct PyModuleDef core_module = {PyModuleDef_HEAD_INIT, "_core", NULL, -1, core_methods};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    PyObject *module = PyModule_Create(&core_module);
+    if (!module) return NULL;
+    s_dtype = PyUnicode_InternFromString("dtype");
+    s_layout = PyUnicode_InternFromString("layout");
+    s_is_cpu = PyUnicode_InternFromString("is_cpu");
+    s_numel = PyUnicode_InternFromString("numel");
+    s_contiguous = PyUnicode_InternFromString("is_contiguous");
+    s_data_ptr = PyUnicode_InternFromString("data_ptr");
+    s_is_neg = PyUnicode_InternFromString("is_neg");
+    s_is_conj = PyUnicode_InternFromString("is_conj");
+    s_f_back = PyUnicode_InternFromString("f_back");
+    s_f_lasti = PyUnicode_InternFromString("f_lasti");
+    struct { const char *name; PyType_Spec *spec; } types[] = {
+        {"Around", &around_spec}, {"Tape", &tape_spec}, {"PassState", &state_spec},
+        {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        PyObject *type = PyType_FromSpec(types[i].spec);
+        if (!type || PyModule_AddObject(module, types[i].name, type) < 0) return NULL;
+    }
+    return module;
+}

@@ -1,0 +1,366 @@
+"""Forward operations as the function mode sees them: what each is, and what to record of it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tracer.capture.core import Op
+from tracer.capture.hooks import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
+from tracer.capture.readings import meta_of
+from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
+
+if TYPE_CHECKING:
+    from tracer.capture.session import Session
+
+Before = Callable[[tuple[Any, ...], Any], Any]
+After = Callable[[Any, Any, BaseException | None], None]
+
+_GETTERS_THAT_COMPUTE = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+_IGNORED = frozenset(
+    """backward grad size dim numel nelement stride storage_offset is_contiguous data_ptr element_size
+    type is_floating_point is_complex is_signed is_inference has_names get_device untyped_storage
+    storage storage_type __len__ __hash__ __repr__ __format__ __dir__ __reduce_ex__ __deepcopy__
+    __contains__ ndimension is_same_size _is_view _make_subclass _is_zerotensor is_neg is_conj
+    result_type can_cast promote_types is_nonzero is_distributed is_pinned is_set_to is_shared
+    set_default_dtype get_default_dtype set_default_device is_tensor is_storage finfo iinfo
+    broadcast_shapes save load is_grad_enabled _get_tracing_state names align_as align_to rename
+    share_memory_ pin_memory module_load __delitem__ __dlpack__ __dlpack_device__ __torch_function__
+    sym_size sym_numel sym_stride manual_seed seed initial_seed get_rng_state set_rng_state
+    _foreach_norm handle_torch_function is_vulkan_available set_printoptions _has_compatible_shallow_copy_type
+    """.split()
+)
+_TO_PYTHON = frozenset(
+    "item tolist numpy __float__ __int__ __bool__ __index__ __complex__ __array__".split()
+)
+_AUGMENTED = frozenset(
+    f"__i{name}__" for name in "add sub mul matmul truediv div floordiv mod pow and or xor lshift rshift".split()
+)
+
+
+def qualified_name(function: Any) -> str:
+    """The function's name as a user writes it: `torch.mul`, `Tensor.add_`, `Tensor.grad.__get__`."""
+    name = getattr(function, "__name__", type(function).__name__)
+    owner = getattr(function, "__self__", None)
+    if name in ("__get__", "__set__", "__delete__") and hasattr(owner, "__name__"):
+        return f"Tensor.{owner.__name__}.{name}"
+    qualname = getattr(function, "__qualname__", name)
+    module = getattr(function, "__module__", None) or ""
+    if qualname.startswith(("TensorBase.", "Tensor.", "_TensorBase.")):
+        return f"Tensor.{name}"
+    if qualname.startswith("_VariableFunctions") or module in ("torch", "torch._C"):
+        return f"torch.{name}"
+    if module.startswith(("torch._C._nn", "torch.nn.functional")):
+        return f"torch.nn.functional.{name}"
+    return f"{module}.{qualname}" if module.startswith("torch") else qualname
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among the values, and in the lists and tuples among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif type(value) in (list, tuple):
+            for item in value:
+                if isinstance(item, Tensor):
+                    yield item
+
+
+class _Token:
+    """What a `before` found, told apart from a `before` that failed."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Operations:
+    """Says what to do for each function that the mode meets, and does what needs Python."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._made: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._names: dict[int, str] = {}
+        self._grad_mode = "grad"
+        self._region = 0
+
+    # ---- what a function is
+
+    def describe(self, function: Any) -> Op:
+        """What to do when this function is called."""
+        qualified = qualified_name(function)
+        op_id = self._session.recorder.writer.string(qualified)
+        self._names[op_id] = qualified
+        ignore, before, after = self._handling(qualified)
+        if before is None or after is None:
+            return Op(op_id, ignore)
+        return Op(op_id, ignore, self._guarded_before(before), self._guarded(after))
+
+    def name_of(self, op: int) -> str:
+        """The qualified name of an operation's id, empty for one seen another way."""
+        return self._names.get(op, "")
+
+    def _handling(self, qualified: str) -> tuple[bool, Before | None, After | None]:
+        name = qualified.rpartition(".")[2]
+        special = {
+            "torch._set_grad_enabled": (self._keep, self._after_grad_mode),
+            "Tensor.register_hook": (self._keep_both, self._after_register(TENSOR_HOOK)),
+            "Tensor.register_post_accumulate_grad_hook": (
+                self._keep_both, self._after_register(ACCUMULATE_HOOK),
+            ),
+            "Tensor.retain_grad": (self._keep_both, self._after_register(RETAIN_GRAD)),
+            "Tensor.grad.__get__": (self._keep, self._after_grad_get),
+            "Tensor.grad.__set__": (self._before_grad_set, self._after_grad_set),
+            "Tensor.grad.__delete__": (self._before_grad_set, self._after_grad_set),
+            "Tensor.data.__get__": (self._keep, self._after_data_get),
+            "Tensor.data.__set__": (self._before_data_set, self._after_data_set),
+            "Tensor.detach": (self._keep, self._after_detach),
+        }.get(qualified)  # fmt: skip
+        if special is not None:
+            return False, special[0], special[1]
+        if name in ("__get__", "__set__", "__delete__"):
+            return qualified.split(".")[1] not in _GETTERS_THAT_COMPUTE, None, None
+        if name in _IGNORED or (name.startswith("is_") and not name.endswith("_")):
+            return True, None, None
+        if _writes(name):
+            return False, self._before_write, self._after_write(qualified)
+        return False, None, None
+
+    # ---- callbacks
+
+    def _keep(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        return args
+
+    def _keep_both(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        return args, kwargs
+
+    def before_inference(self, args: tuple[Any, ...], kwargs: Any) -> _Token:
+        """`inference_mode` is entered or left."""
+        return _Token(args)
+
+    def after_inference(self, token: _Token, result: Any, error: BaseException | None) -> None:
+        """`inference_mode` was entered or left: no function of torch's tells it."""
+        self._guarded(self._after_grad_mode)(token, result, error)
+
+    def _after_grad_mode(self, args: Any, result: Any, error: BaseException | None) -> None:
+        if error is not None:
+            return
+        mode = _current_grad_mode()
+        session = self._session
+        if mode == self._grad_mode or session.optimizer:
+            return
+        self._grad_mode = mode
+        self._region = session.mode.here()
+        recorder = session.recorder
+        recorder.emit(
+            GradMode(
+                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
+                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), mode=mode,
+                site=recorder.site(self._region),
+            )
+        )  # fmt: skip
+
+    def _after_register(self, kind: str) -> After:
+        def after(call: Any, result: Any, error: BaseException | None) -> None:
+            if error is None:
+                args, kwargs = call
+                function = args[1] if len(args) > 1 else (kwargs or {}).get("hook", args[0].retain_grad)
+                session = self._session
+                session.hooks.added(args[0], kind, function, result, session.mode.here())
+
+        return after
+
+    def _after_grad_get(self, args: Any, result: Any, error: BaseException | None) -> None:
+        if error is None and result is None and args[0].grad_fn is not None:
+            session = self._session
+            recorder = session.recorder
+            tensor = args[0]
+            recorder.emit(
+                GradRead(
+                    seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
+                    thread=recorder.tape.thread(), pass_id=recorder.pass_id(),
+                    tensor=recorder.tensor_name(tensor),
+                    sequence_nr=tensor.grad_fn._sequence_nr(),
+                    site=recorder.site(session.mode.here()),
+                )
+            )  # fmt: skip
+
+    def _before_grad_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        state = self._session.ledger.find(args[0])
+        if state is None:
+            return None
+        self._session.settle(state)
+        return args[0], state, self._session.recorder.entry(args[0].grad)
+
+    def _after_grad_set(self, token: Any, result: Any, error: BaseException | None) -> None:
+        if token is not None and error is None:
+            leaf, state, before = token
+            session = self._session
+            session.ledger.grad_written(leaf, state, ".grad =", session.mode.here(), before=before)
+
+    def _after_data_get(self, args: Any, result: Any, error: BaseException | None) -> None:
+        if error is None and isinstance(result, Tensor):
+            self._session.ledger.alias(result, args[0])
+            self._cut(".data", args[0], result)
+
+    def _before_data_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        targets = self._session.ledger.targets(args[:1])
+        return targets, args[0].data_ptr() if targets else 0
+
+    def _after_data_set(self, token: Any, result: Any, error: BaseException | None) -> None:
+        if error is None and token[0]:
+            session = self._session
+            session.ledger.written(token[0], ".data =", session.mode.here())
+
+    def _after_detach(self, args: Any, result: Any, error: BaseException | None) -> None:
+        if error is None and isinstance(result, Tensor):
+            self._session.ledger.alias(result, args[0])
+            self._cut("detach", args[0], result)
+
+    def _before_write(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        written = list(tensors_in(args[:1]))
+        out = kwargs.get("out") if kwargs else None
+        if out is not None:
+            written += tensors_in((out,))
+        session = self._session
+        if session.live_pass() is not None:
+            for tensor in written:
+                state = session.ledger.find(tensor)
+                if state is not None:
+                    session.settle(state)
+        return session.ledger.targets(written)
+
+    def _after_write(self, qualified: str) -> After:
+        how = qualified.removeprefix("Tensor.")
+
+        def after(targets: Any, result: Any, error: BaseException | None) -> None:
+            if targets and error is None:
+                session = self._session
+                session.ledger.written(targets, session.writer_name(how), session.mode.here())
+
+        return after
+
+    def _guarded_before(self, before: Before) -> Before:
+        def guarded(args: tuple[Any, ...], kwargs: Any) -> Any:
+            try:
+                with torch._C.DisableTorchFunction():
+                    return _Token(before(args, kwargs))
+            except Exception as fault:
+                self._session.recorder.fault(fault)
+                return None
+
+        return guarded
+
+    def _guarded(self, after: After) -> After:
+        def guarded(token: Any, result: Any, error: BaseException | None) -> None:
+            if token is None or self._session.recorder.failed:
+                return
+            try:
+                with torch._C.DisableTorchFunction():
+                    after(token.value, result, error)
+            except Exception as fault:
+                self._session.recorder.fault(fault)
+
+        return guarded
+
+    # ---- operations that made no node
+
+    def _cut(self, kind: str, source: Tensor, result: Tensor) -> None:
+        if source.requires_grad:
+            recorder = self._session.recorder
+            op = recorder.writer.string(f"Tensor.{kind.removeprefix('.')}")
+            self._names[op] = f"Tensor.{kind.removeprefix('.')}"
+            self._emit(
+                op, (source,), (result,), self._session.mode.here(), recorder.tape.next_seq(),
+                recorder.tape.now(), Cut(kind, (recorder.tensor_name(source),)),
+            )  # fmt: skip
+
+    def plain(
+        self, op: int, args: tuple[Any, ...], kwargs: Any, result: Any, site: int, seq: int, t_ns: int
+    ) -> None:
+        """Record an operation that made no node: outside the graph, or one that cut history."""
+        if self._session.in_optimizer():
+            return
+        name = self._names[op].rpartition(".")[2]
+        outputs = tuple(tensors_in((result,)))
+        if not outputs and name not in _TO_PYTHON:
+            return
+        with torch._C.DisableTorchFunction():
+            inputs = tuple(tensors_in((*args, *kwargs.values()) if kwargs else args))
+            cut = self._cut_of(name, inputs, outputs)
+            if outputs or cut is not None:
+                self._emit(op, inputs, outputs, site, seq, t_ns, cut)
+
+    def _cut_of(
+        self, name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+    ) -> Cut | None:
+        losing = [tensor for tensor in inputs if tensor.requires_grad]
+        if not losing or any(tensor.requires_grad for tensor in outputs):
+            return None
+        names = tuple(self._session.recorder.tensor_name(tensor) for tensor in losing)
+        mode = _current_grad_mode()
+        if mode != "grad":
+            return Cut(mode, names, self._session.recorder.site(self._region))
+        if name in _TO_PYTHON:
+            return Cut("numpy" if name in ("numpy", "__array__") else "item", names)
+        return Cut("new tensor" if name == "tensor" else "not differentiable", names)
+
+    def _emit(
+        self,
+        op: int,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[Tensor, ...],
+        site: int,
+        seq: int,
+        t_ns: int,
+        cut: Cut | None,
+    ) -> None:
+        session = self._session
+        recorder = session.recorder
+        recorder.emit(
+            Forward(
+                seq=seq, t_ns=t_ns, thread=recorder.tape.thread(), pass_id=recorder.pass_id(),
+                op=session.op_name(op), site=recorder.site(site),
+                module=session.modules.current_path(), grad_mode=_current_grad_mode(),
+                inputs=tuple(self._ref(tensor) for tensor in inputs[:8]),
+                outputs=tuple(self._made_by(tensor, seq) for tensor in outputs[:8]), cut=cut,
+            )
+        )  # fmt: skip
+
+    def _ref(self, tensor: Tensor) -> TensorRef:
+        session = self._session
+        state = session.ledger.find(tensor)
+        made = self._made.get(id(tensor))
+        made_by = made[1] if made is not None and made[0]() is tensor else None
+        if made_by is None and tensor.grad_fn is not None:
+            origin = session.made_by(tensor.grad_fn._sequence_nr())
+            made_by = origin[4] if origin is not None else None
+        return TensorRef(
+            meta_of(tensor), made_by, state.id if state else None,
+            session.recorder.tensor_name(tensor),
+        )  # fmt: skip
+
+    def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
+        if len(self._made) > 8192:
+            self._made = {key: held for key, held in self._made.items() if held[0]() is not None}
+        self._made[id(tensor)] = (weakref.ref(tensor), seq)
+        return TensorRef(meta_of(tensor), seq)
+
+
+def _writes(name: str) -> bool:
+    if name in ("__setitem__",) or name in _AUGMENTED:
+        return True
+    if name.startswith("_fused_"):
+        return True
+    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+
+
+def _current_grad_mode() -> str:
+    if torch.is_inference_mode_enabled():
+        return "inference"
+    return "grad" if torch.is_grad_enabled() else "no_grad"

@@ -1,0 +1,99 @@
+"""Structures seen so far: passes that walk the same one share its graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from tracer.capture import structure
+from tracer.capture.ledger import LeafState
+from tracer.records.graph import Graph
+
+if TYPE_CHECKING:
+    from tracer.capture.session import Session
+
+Leaves = dict[int, tuple[Tensor, LeafState]]
+
+
+class GraphBook:
+    """Finds the graph of a walk by its structure, and reads it in full only on first sight.
+
+    Two walks have the same structure when their nodes agree in name, shapes, dtypes, devices, source
+    site, module and (for leaves) name, and their edges and roots agree. The comparison is of the
+    whole key, not of a digest of it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._graphs: dict[Any, Graph] = {}
+
+    def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
+        """The graph with the structure of this walk."""
+        made = [self._session.made_by(number) for number in walk.sequence_nrs]
+        signatures = tuple(
+            self._signature(fn, origin, leaves.get(number))
+            for number, (fn, origin) in enumerate(zip(walk.fns, made, strict=True))
+        )
+        key = (signatures, tuple(walk.links), walk.roots)
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = self._read(walk, made, leaves, key)
+            self._graphs[key] = graph
+        return graph
+
+    def _signature(self, fn: Any, made: Any, leaf: tuple[Tensor, LeafState] | None) -> Any:
+        shapes = tuple([(tuple(meta.shape), meta.dtype) for meta in fn._input_metadata or ()])
+        name = type(fn).__name__
+        if leaf is not None:
+            return name, shapes, self._session.leaf_name(leaf[1])
+        return (name, shapes, *made[:3]) if made is not None else (name, shapes)
+
+    def _read(self, walk: structure.Walk, made: list[Any], leaves: Leaves, key: Any) -> Graph:
+        origins = [
+            self._origin(fn, origin, leaves.get(number))
+            for number, (fn, origin) in enumerate(zip(walk.fns, made, strict=True))
+        ]
+        _name_outputs_only(walk, origins)
+        metas = [structure.output_metas(fn) for fn in walk.fns]
+        graph = structure.read_graph(
+            walk, origins, metas, graph_id=len(self._graphs) + 1, key=(key[0], key[1])
+        )
+        self._session.recorder.writer.put(graph)
+        return graph
+
+    def _origin(
+        self, fn: Any, made: Any, leaf: tuple[Tensor, LeafState] | None
+    ) -> structure.Origin:
+        session = self._session
+        if leaf is not None:
+            name = session.leaf_name(leaf[1])
+            return structure.Origin(variables=(name,) if name else ())
+        if made is None:
+            return structure.Origin()
+        site_id, op, module, call, _ = made
+        site = session.recorder.site(site_id)
+        return structure.Origin(
+            site, session.op_name(op), session.modules.ref(module), call,
+            site.targets if site is not None else (),
+        )  # fmt: skip
+
+
+def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) -> None:
+    """Keep the names an expression was bound to only on the last node that it made.
+
+    `y = layer_norm(x)` makes several nodes; what `y` names is the output of the newest.
+    """
+    newest: dict[Any, int] = {}
+    for number, origin in enumerate(origins):
+        if origin.variables and origin.site is not None:
+            key = (origin.site.id, origin.call)
+            held = newest.get(key)
+            if held is None or walk.sequence_nrs[number] > walk.sequence_nrs[held]:
+                newest[key] = number
+    kept = set(newest.values())
+    for number, origin in enumerate(origins):
+        if origin.site is not None and origin.variables and number not in kept:
+            origins[number] = structure.Origin(origin.site, origin.op, origin.module, origin.call)
+
+

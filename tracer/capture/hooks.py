@@ -1,0 +1,258 @@
+"""Users' backward hooks: when each was added and removed, and what it did to a gradient."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from tracer.capture.core import Around, NodeProbe
+from tracer.capture.readings import NONE
+from tracer.capture.sites import SiteTable
+from tracer.records.events import Hook, HookAdded, HookRemoved, HookRun
+
+if TYPE_CHECKING:
+    from tracer.capture.engine import LivePass
+    from tracer.capture.recorder import Recorder
+
+HookDict = MutableMapping[int, Callable[..., Any]]
+
+TENSOR_HOOK = "tensor hook"
+PREHOOK = "prehook"
+POSTHOOK = "posthook"
+ACCUMULATE_HOOK = "accumulate hook"
+RETAIN_GRAD = "retain_grad"
+
+
+@dataclass(slots=True)
+class Registered:
+    """One hook we know of: its record, the dict it lives in, its key there."""
+
+    hook: Hook
+    hooks: weakref.ref[Any]
+    key: int
+    removed: bool = False
+
+
+@dataclass(slots=True)
+class Wrapped:
+    """The hooks that a pass wrapped, to be put back when it ends."""
+
+    places: list[tuple[HookDict, int, Around, Callable[..., Any]]] = field(default_factory=list)
+
+    def restore(self) -> None:
+        """Put every hook back that is still where the pass found it."""
+        for hooks, key, probe, original in self.places:
+            if hooks.get(key) is probe:
+                hooks[key] = original
+        self.places.clear()
+
+
+class HookBook:
+    """Knows every hook that was registered while tracing, and finds the others where they live."""
+
+    def __init__(self, recorder: Recorder, sites: SiteTable) -> None:
+        self._recorder = recorder
+        self._sites = sites
+        self._known: dict[tuple[int, int], Registered] = {}
+        self._on_outputs: dict[tuple[int, int], list[weakref.ref[Any]]] = {}
+        self._count = 0
+
+    # ---- registration
+
+    def added(self, tensor: Tensor, kind: str, function: object, handle: object, site: int) -> None:
+        """Enter a hook that user code registered on a tensor."""
+        record = self._describe(kind, function, self._subject(tensor), site)
+        if isinstance(handle, RemovableHandle):
+            hooks = handle.hooks_dict_ref()
+            if hooks is not None:
+                self._remember(record, hooks, handle.id)
+                if kind == TENSOR_HOOK and tensor.grad_fn is not None:
+                    place = (tensor.grad_fn._sequence_nr(), tensor.output_nr)
+                    self._on_outputs.setdefault(place, []).append(weakref.ref(hooks))
+        recorder = self._recorder
+        recorder.emit(
+            HookAdded(
+                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
+                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), hook=record,
+                site=recorder.site(site),
+            )
+        )  # fmt: skip
+
+    def _remember(self, record: Hook, hooks: HookDict, key: int) -> Registered:
+        registered = Registered(record, weakref.ref(hooks), key)
+        self._known[id(hooks), key] = registered
+        return registered
+
+    def _describe(self, kind: str, function: object, subject: str, site: int) -> Hook:
+        self._count += 1
+        defined, text = self._sites.function_site(function)
+        self._recorder.add_site(defined)
+        record = Hook(
+            self._count, kind, text or type(function).__qualname__, subject, defined,
+            self._recorder.site(site),
+        )  # fmt: skip
+        self._recorder.writer.put(record)
+        return record
+
+    def _subject(self, tensor: Tensor) -> str:
+        return self._recorder.tensor_name(tensor)
+
+    def removed(self, handle: RemovableHandle, site: int) -> None:
+        """Enter the removal of a hook through its handle."""
+        hooks = handle.hooks_dict_ref()
+        registered = self._known.get((id(hooks), handle.id)) if hooks is not None else None
+        if registered is None or registered.removed or registered.hooks() is not hooks:
+            return
+        registered.removed = True
+        recorder = self._recorder
+        recorder.emit(
+            HookRemoved(
+                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
+                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), hook=registered.hook,
+                site=recorder.site(site),
+            )
+        )  # fmt: skip
+
+    # ---- during a pass
+
+    def on_output(self, sequence_nr: int, output_nr: int) -> list[HookDict]:
+        """The dicts of tensor hooks registered on one output of one node, as far as they live."""
+        refs = self._on_outputs.get((sequence_nr, output_nr))
+        if not refs:
+            return []
+        live = [hooks for ref in refs if (hooks := ref()) is not None]
+        if not live:
+            del self._on_outputs[sequence_nr, output_nr]
+        return live
+
+    def forget_dead(self) -> None:
+        """Drop what is kept of tensors that are gone."""
+        if len(self._on_outputs) > 4096:
+            self._on_outputs = {
+                place: refs
+                for place, refs in self._on_outputs.items()
+                if any(ref() is not None for ref in refs)
+            }
+        if len(self._known) > 4096:
+            self._known = {
+                place: known for place, known in self._known.items() if known.hooks() is not None
+            }
+
+    def wrap(
+        self, live: LivePass, hooks: HookDict, kind: str, node: int, *, input_nr: int | None = None
+    ) -> int:
+        """Put a probe around every user hook in a dict for as long as the pass runs; how many."""
+        count = 0
+        for key, function in list(hooks.items()):
+            if isinstance(function, (NodeProbe, Around)) or live.is_probe(function):
+                continue
+            known = self._known.get((id(hooks), key))
+            if known is None or known.hooks() is not hooks:
+                subject = live.node_name(node)
+                known = self._remember(self._describe(kind, function, subject, 0), hooks, key)
+            probe = HookProbe(self._recorder, live, known.hook, node, input_nr).around(function)
+            hooks[key] = probe
+            live.wrapped.places.append((hooks, key, probe, function))
+            count += 1
+        return count
+
+
+@dataclass(slots=True)
+class HookProbe:
+    """Reads what one hook is given and what there is after it."""
+
+    recorder: Recorder
+    live: LivePass
+    hook: Hook
+    node: int
+    input_nr: int | None
+
+    def around(self, function: Callable[..., Any]) -> Around:
+        """The hook with readings before and after, and no frame in between."""
+        return Around(function, self._before, self._after)
+
+    def _before(self, args: tuple[Any, ...], kwargs: object) -> Any:
+        live = self.live
+        if not live.is_running_here():
+            return None
+        try:
+            with torch._C.DisableTorchFunction():
+                if self.hook.kind == ACCUMULATE_HOOK:
+                    live.settle(self.node)
+                given = self._given(args)
+                tape = self.recorder.tape
+                token = (
+                    tape.next_seq(), tape.now(), given,
+                    tuple(self.recorder.entry(tensor) for tensor in given),
+                    tuple(None if t is None else t._version for t in given),
+                )  # fmt: skip
+            live.user_code_begins()
+            return token
+        except Exception as error:
+            self.recorder.fault(error)
+            return None
+
+    def _given(self, args: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+        """The tensors that the hook may change: the gradient, or a tuple of them."""
+        if self.hook.kind == ACCUMULATE_HOOK:
+            return (args[0].grad,)
+        first = args[0]
+        return first if isinstance(first, tuple) else (first,)
+
+    def _after(self, token: Any, result: object, error: BaseException | None) -> None:
+        if token is None:
+            return
+        try:
+            self.live.user_code_ends()
+            with torch._C.DisableTorchFunction():
+                self._enter(token, result, error)
+        except Exception as fault:
+            self.recorder.fault(fault)
+
+    def _enter(self, token: Any, result: object, error: BaseException | None) -> None:
+        seq, t_ns, given, before, versions = token
+        after = self._left(given, result, before, versions) if error is None else ()
+        recorder = self.recorder
+        recorder.emit(
+            HookRun(
+                seq=seq, t_ns=t_ns, thread=recorder.tape.thread(), pass_id=self.live.state.id,
+                hook=self.hook, node=self.node, input_nr=self.input_nr,
+                before=before, after=after, changed=error is None and after != before,
+                raised=type(error).__name__ if error is not None else "",
+            )
+        )  # fmt: skip
+        if self.hook.kind == ACCUMULATE_HOOK:
+            self.live.resettle(self.node)
+
+    def _left(
+        self,
+        given: tuple[Tensor | None, ...],
+        result: object,
+        before: tuple[bytes, ...],
+        versions: tuple[int | None, ...],
+    ) -> tuple[bytes, ...]:
+        """What there is after the hook: what it returned, or what it was given, perhaps changed."""
+        if self.hook.kind == ACCUMULATE_HOOK:
+            leaf = self.live.leaf(self.node)
+            return (self.recorder.entry(leaf.grad) if leaf is not None else NONE,)
+        left = given
+        if isinstance(result, tuple):
+            left = result
+        elif isinstance(result, Tensor):
+            left = (result,)
+        return tuple(
+            before[i]
+            if i < len(given) and tensor is given[i] and _version(tensor) == versions[i]
+            else self.recorder.entry(tensor)
+            for i, tensor in enumerate(left)
+        )
+
+
+def _version(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor._version

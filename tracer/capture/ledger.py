@@ -1,0 +1,238 @@
+"""Who wrote what to a leaf's `.grad` and to its data: each write becomes one event."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tracer.capture.readings import NONE, meta_of
+from tracer.capture.recorder import packed
+from tracer.records.events import Leaf
+from tracer.records.tensors import TensorMeta
+
+if TYPE_CHECKING:
+    from tracer.capture.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What a leaf was when it was first met."""
+
+    meta: TensorMeta
+    data: bytes
+    grad: bytes
+
+
+@dataclass(slots=True)
+class LeafState:
+    """What is known of one live leaf: its id, and its `.grad` and data as last observed."""
+
+    id: int
+    ref: weakref.ref[Tensor]
+    grad: bytes
+    data: bytes
+    data_mark: tuple[int, int]
+    first: First
+    named: bool = False
+
+
+@dataclass(slots=True)
+class _Target:
+    """A leaf that an operation is about to write: its `.grad` or its data, and what is there."""
+
+    state: LeafState
+    is_grad: bool
+    before: bytes = field(default=NONE)
+
+
+class Ledger:
+    """Knows every leaf that a pass has reached, without keeping any alive."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._leaves: dict[int, LeafState] = {}
+        self._grads: dict[int, LeafState] = {}
+        self._aliases: dict[int, tuple[weakref.ref[Tensor], LeafState, bool]] = {}
+        self._count = 0
+
+    def leaf(self, tensor: Tensor) -> LeafState:
+        """The state of a leaf, made on first sight."""
+        state = self.find(tensor)
+        if state is None:
+            state = self._open(tensor)
+        return state
+
+    def find(self, tensor: Tensor) -> LeafState | None:
+        """The state of a leaf that a pass has reached, or None."""
+        state = self._leaves.get(id(tensor))
+        return state if state is not None and state.ref() is tensor else None
+
+    def _open(self, tensor: Tensor) -> LeafState:
+        self._count += 1
+        key, leaves = id(tensor), self._leaves
+
+        def forget(dead: weakref.ref[Tensor]) -> None:
+            held = leaves.get(key)
+            if held is not None and held.ref is dead:
+                del leaves[key]
+
+        meta = meta_of(tensor)
+        grad, data = self._recorder.entry(tensor.grad), self._recorder.entry(tensor)
+        state = LeafState(
+            self._count, weakref.ref(tensor, forget), grad, data, _mark(tensor), First(meta, data, grad)
+        )  # fmt: skip
+        leaves[key] = state
+        self._follow_grad(state, tensor.grad)
+        self._put(state, "")
+        return state
+
+    def _put(self, state: LeafState, name: str) -> None:
+        self._recorder.writer.put(
+            Leaf(state.id, name, state.first.meta, None, packed(state.first.data), packed(state.first.grad))
+        )
+
+    def name(self, state: LeafState, name: str) -> None:
+        """Give a leaf the name its user gave it."""
+        tensor = state.ref()
+        if tensor is not None and name and not state.named:
+            state.named = True
+            self._put(state, name)
+
+    # ---- what user code writes
+
+    def targets(self, tensors: Iterable[Tensor]) -> list[_Target]:
+        """Which leaves an in-place operation on these tensors is about to write, and what they hold."""
+        found = []
+        for tensor in tensors:
+            target = self._target(tensor)
+            if target is not None:
+                target.before = self._observed(target)
+                found.append(target)
+        return found
+
+    def _target(self, tensor: Tensor) -> _Target | None:
+        state = self.find(tensor)
+        if state is not None:
+            return _Target(state, False)
+        alias = self._aliases.get(id(tensor))
+        if alias is not None and alias[0]() is tensor:
+            return _Target(alias[1], alias[2])
+        if tensor._is_view():
+            base = tensor._base
+            if base is not None and not base._is_view():
+                return self._target(base)
+        state = self._grads.get(tensor._cdata)
+        if state is not None:
+            leaf = state.ref()
+            if leaf is not None and leaf.grad is tensor:
+                return _Target(state, True)
+        return None
+
+    def _observed(self, target: _Target) -> bytes:
+        leaf = target.state.ref()
+        if leaf is None:
+            return NONE
+        if target.is_grad:
+            return self._recorder.entry(leaf.grad)
+        if target.state.data_mark != _mark(leaf):
+            return self._recorder.entry(leaf)
+        return target.state.data
+
+    def written(self, targets: Iterable[_Target], how: str, site: int) -> None:
+        """Record what an in-place operation left in the leaves it wrote."""
+        for target in targets:
+            leaf = target.state.ref()
+            if leaf is None:
+                continue
+            if target.is_grad:
+                self.grad_written(leaf, target.state, how, site, before=target.before)
+            else:
+                self.data_written(leaf, target.state, how, site, before=target.before)
+
+    def grad_written(
+        self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
+    ) -> None:
+        """Record that user code changed a leaf's `.grad`, or put another there."""
+        after = self._recorder.entry(leaf.grad)
+        self._follow_grad(state, leaf.grad)
+        state.grad = after
+        self._recorder.grad_write(state.id, how, before, after, site)
+
+    def data_written(
+        self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
+    ) -> None:
+        """Record that user code changed a leaf's values."""
+        after = self._recorder.entry(leaf)
+        state.data, state.data_mark = after, _mark(leaf)
+        self._recorder.data_write(state.id, how, before, after, site)
+
+    def alias(self, alias: Tensor, original: Tensor) -> None:
+        """Remember that writing to `alias` (`x.data`, `x.detach()`) writes to a leaf or its `.grad`."""
+        target = self._target(original)
+        if target is None or alias is original:
+            return
+        key, aliases = id(alias), self._aliases
+
+        def forget(dead: weakref.ref[Tensor]) -> None:
+            held = aliases.get(key)
+            if held is not None and held[0] is dead:
+                del aliases[key]
+
+        aliases[key] = (weakref.ref(alias, forget), target.state, target.is_grad)
+
+    # ---- what the engine writes
+
+    def before_accumulate(self, leaf: Tensor, state: LeafState) -> bytes:
+        """What `.grad` holds as the engine is about to add; a change nobody saw becomes an entry."""
+        before = self._recorder.entry(leaf.grad)
+        if before != state.grad:
+            self._recorder.grad_write(state.id, UNSEEN, state.grad, before, 0)
+            state.grad = before
+        return before
+
+    def accumulated(self, leaf: Tensor, state: LeafState) -> bytes:
+        """What `.grad` holds after the engine added."""
+        after = self._recorder.entry(leaf.grad)
+        state.grad = after
+        self._follow_grad(state, leaf.grad)
+        return after
+
+    def check_data(self, leaf: Tensor, state: LeafState) -> None:
+        """Enter a change of the leaf's values that nobody saw."""
+        mark = _mark(leaf)
+        if mark != state.data_mark:
+            before = state.data
+            self.data_written(leaf, state, UNSEEN, 0, before=before)
+
+    def _follow_grad(self, state: LeafState, grad: Tensor | None) -> None:
+        if grad is None:
+            return
+        if len(self._grads) > 2 * len(self._leaves) + 1024:
+            self._grads = {
+                leaf.grad._cdata: held
+                for held in self._leaves.values()
+                if (leaf := held.ref()) is not None and leaf.grad is not None
+            }
+        self._grads[grad._cdata] = state
+
+
+UNSEEN = "a write that could not be observed"
+
+
+def _mark(tensor: Tensor) -> tuple[int, int]:
+    """What changes when a tensor is written to, unless through another alias of its storage."""
+    try:
+        return tensor._version, tensor.data_ptr()
+    except RuntimeError:  # inference tensors keep no version; wrappers and sparse have no pointer
+        return 0, 0
+
+
+def leaf_of(fn: object) -> Tensor | None:
+    """The leaf of an `AccumulateGrad`, or None for any other node."""
+    variable = getattr(fn, "variable", None) if type(fn).__name__ == "AccumulateGrad" else None
+    return variable if isinstance(variable, torch.Tensor) else None

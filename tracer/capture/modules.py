@@ -1,0 +1,105 @@
+"""Which `nn.Module` is running: path from the outermost module, class and call number."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tracer.records.graph import ModuleRef
+
+if TYPE_CHECKING:
+    from tracer.capture.session import Session
+
+_CALLEE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?=\()")
+
+
+class Modules:
+    """Follows the calls of modules; `before` and `after` are called around `Module.__call__`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stack: list[ModuleRef] = []
+        self._paths: weakref.WeakKeyDictionary[torch.nn.Module, dict[int, str]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._current: dict[int, str] = {}
+        self._calls: dict[tuple[str, str], int] = {}
+        self._refs: dict[tuple[str, str, int], ModuleRef] = {}
+        self._by_id: dict[int, ModuleRef] = {}
+        self._root = ""
+
+    def before(self, args: tuple[Any, ...], kwargs: Any) -> ModuleRef | None:
+        """A module is called: it is the current one from here on."""
+        session = self._session
+        if session.recorder.failed or session.paused or not args:
+            return None
+        try:
+            with torch._C.DisableTorchFunction():
+                ref = self._enter(args[0])
+        except Exception as error:
+            session.recorder.fault(error)
+            return None
+        self._stack.append(ref)
+        self._show(ref)
+        return ref
+
+    def after(self, ref: ModuleRef | None, result: object, error: BaseException | None) -> None:
+        """A module returned or raised: the one that called it is current again."""
+        if ref is None:
+            return
+        self._stack.pop()
+        self._show(self._stack[-1] if self._stack else None)
+
+    def _show(self, ref: ModuleRef | None) -> None:
+        mode = self._session.mode
+        mode.module = ref.id if ref is not None else 0
+        mode.module_path = self._session.recorder.writer.string(ref.path) if ref is not None else 0
+
+    def _enter(self, module: torch.nn.Module) -> ModuleRef:
+        cls = type(module).__name__
+        if not self._stack:
+            self._root = self._root_name(cls)
+            self._current = self._paths_below(module)
+        path = self._current.get(id(module))
+        if path is None:
+            path = f"{self._stack[-1].path if self._stack else self._root}.{cls}"
+        elif path:
+            path = f"{self._root}.{path}"
+        else:
+            path = self._root
+        call = self._calls[path, cls] = self._calls.get((path, cls), 0) + 1
+        ref = self._refs.get((path, cls, call))
+        if ref is None:
+            ref = ModuleRef(len(self._refs) + 1, path, cls, call)
+            self._refs[path, cls, call] = self._by_id[ref.id] = ref
+            self._session.recorder.writer.put(ref)
+        return ref
+
+    def _root_name(self, cls: str) -> str:
+        """The name by which user code called the outermost module (`model` in `model(x)`)."""
+        site = self._session.recorder.site(self._session.mode.here())
+        found = _CALLEE.match(site.expression) if site is not None else None
+        return found.group() if found else cls
+
+    def _paths_below(self, root: torch.nn.Module) -> dict[int, str]:
+        paths = self._paths.get(root)
+        if paths is None:
+            paths = {id(module): name for name, module in root.named_modules()}
+            self._paths[root] = paths
+        return paths
+
+    def ref(self, module_id: int) -> ModuleRef | None:
+        """The module of that id."""
+        return self._by_id.get(module_id)
+
+    def current_path(self) -> str:
+        """The path of the module that is running, empty outside of any."""
+        return self._stack[-1].path if self._stack else ""
+
+    def round_ends(self) -> None:
+        """Count calls anew: what follows leads to another backward pass."""
+        if not self._stack:
+            self._calls.clear()

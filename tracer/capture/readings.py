@@ -1,0 +1,126 @@
+"""A tensor in, the packed entry of what it holds out, for the tensors the C core does not read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tracer.records.stream import (
+    DTYPE_CODES,
+    ENTRY_NONE,
+    ENTRY_PARTIAL,
+    ENTRY_UNREAD,
+    ENTRY_VALUES,
+)
+from tracer.records.tensors import TensorMeta
+
+NONE = bytes([ENTRY_NONE])
+_PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_DEFAULT_DISPATCH = torch.Tensor.__torch_dispatch__
+_STAT = struct.Struct("<BIH7d")
+
+
+def meta_of(tensor: Tensor) -> TensorMeta:
+    """Read a tensor's metadata, from a subclass too, without running an operation."""
+    layout = str(tensor.layout).removeprefix("torch.")
+    return TensorMeta(
+        shape=() if tensor.is_nested else tuple(int(size) for size in tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        device=str(tensor.device),
+        layout="nested" if tensor.is_nested else layout,
+    )
+
+
+class Reader:
+    """Packs entries of unusual tensors: other dtypes and layouts, subclasses, what cannot be read."""
+
+    def __init__(
+        self, *, few: int, meta: Callable[[TensorMeta], int], string: Callable[[str], int]
+    ) -> None:
+        self._few = few
+        self._meta = meta
+        self._string = string
+
+    def __call__(self, tensor: Tensor) -> bytes:
+        """Pack what `tensor` holds; never raises for a tensor that cannot be read, but says why."""
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            enabled = torch.is_grad_enabled()
+            torch._C._set_grad_enabled(False)
+            try:
+                return self._read(tensor)
+            finally:
+                torch._C._set_grad_enabled(enabled)
+
+    def _read(self, tensor: Tensor) -> bytes:
+        local = getattr(tensor, "_local_tensor", None)
+        if isinstance(local, Tensor):
+            tensor = local
+        try:
+            meta = self._meta(meta_of(tensor))
+        except Exception:  # a wrapper that has no storage may refuse even its shape
+            return self._unread(0, "its metadata cannot be read")
+        reason = _why_unreadable(tensor)
+        if reason:
+            return self._unread(meta, reason)
+        try:
+            return self._pack(tensor, meta)
+        except Exception as error:  # a reading must never become the program's failure
+            return self._unread(meta, f"{type(error).__name__}: {error}"[:200])
+
+    def _unread(self, meta: int, reason: str) -> bytes:
+        return struct.pack("<BII", ENTRY_UNREAD, meta, self._string(reason))
+
+    def _pack(self, tensor: Tensor, meta: int) -> bytes:
+        flat = tensor.detach()
+        if flat.layout is not torch.strided:
+            flat = flat.coalesce().values() if flat.layout is torch.sparse_coo else flat.values()
+            stored_all = False
+        else:
+            stored_all = True
+        flat = flat.resolve_conj().resolve_neg().contiguous().reshape(-1)
+        name = str(tensor.dtype).removeprefix("torch.")
+        if stored_all and flat.numel() <= self._few and name in DTYPE_CODES:
+            raw = bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
+            return struct.pack("<BIBB", ENTRY_VALUES, meta, DTYPE_CODES[name], flat.numel()) + raw
+        return _statistics(flat, meta, tensor.numel())
+
+
+def _why_unreadable(tensor: Tensor) -> str:
+    if type(tensor).__torch_dispatch__ is not _DEFAULT_DISPATCH and type(tensor) not in _PLAIN:
+        return f"{type(tensor).__name__} runs code of its own when read"
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "inside a torch.func transform"
+    if tensor.is_meta:
+        return "meta tensors hold no values"
+    if tensor.device.type != "cpu":
+        return f"on {tensor.device.type}: reading it would wait for the device"
+    if tensor.is_nested or tensor.is_quantized:
+        return "nested" if tensor.is_nested else "quantized"
+    return ""
+
+
+def _statistics(flat: Tensor, meta: int, numel: int) -> bytes:
+    """Pack statistics by torch operations in double; what a sparse tensor does not store is zero."""
+    values = flat.abs().to(torch.float64) if flat.is_complex() else flat.to(torch.float64)
+    missing = numel - values.numel()
+    nans = int(values.isnan().sum())
+    infs = int(values.isinf().sum())
+    zeros = int((values == 0).sum()) + missing
+    if numel == 0:
+        low = high = mean = float("nan")
+    else:
+        low, high = _extremes(values, missing)
+        mean = float(values.sum()) / numel
+    return _STAT.pack(
+        ENTRY_PARTIAL, meta, 0x7F, float(values.norm()), low, high, mean, zeros, nans, infs
+    )
+
+
+def _extremes(values: Tensor, missing: int) -> tuple[float, float]:
+    if not values.numel():
+        return 0.0, 0.0
+    low, high = (float(extreme) for extreme in values.aminmax())
+    return (min(low, 0.0), max(high, 0.0)) if missing else (low, high)

@@ -1,0 +1,174 @@
+"""Where everything that is seen goes: order, clock, interning, the tape, and our own failures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from tracer.capture.core import Tape
+from tracer.capture.readings import NONE, Reader
+from tracer.records.events import DataWrite, Event, GradWrite, Hook, Leaf, Pass
+from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.tensors import Gradient, TensorMeta
+
+
+class Writer(Protocol):
+    """What capture needs of the store."""
+
+    def put(self, record: Site | ModuleRef | Hook | Leaf | Graph | Pass) -> None: ...
+
+    def source(self, file: str, text: str) -> None: ...
+
+    def string(self, text: str) -> int: ...
+
+    def meta(self, meta: TensorMeta) -> int: ...
+
+    def event(self, event: Event) -> None: ...
+
+    def append(self, frames: bytes) -> None: ...
+
+    def dropped(self, reason: str, count: int = 1) -> None: ...
+
+    def _spill(self) -> None:
+        try:
+            self.flush()
+        except Exception as error:
+            self.fault(error)
+
+    def due(self) -> bool: ...
+
+    def flush(self) -> None: ...
+
+
+def packed(entry: bytes) -> Gradient | None:
+    """An entry as an event carries it: the encoder takes packed entries as they are."""
+    return cast("Gradient | None", entry)
+
+
+class Recorder:
+    """Gives events their order and hands them on; stops for good at the first failure of our own."""
+
+    def __init__(
+        self, writer: Writer, *, name_of: Callable[[Tensor], str], few: int = 16, statistics: bool = True
+    ) -> None:
+        self.writer = writer
+        self.tensor_name = name_of
+        self.lock = threading.RLock()
+        self.pid = os.getpid()
+        self.failed = ""
+        self.stop: Callable[[], None] = lambda: None
+        self.current_pass: dict[int, list[int]] = {}
+        self._sites: dict[int, Site] = {}
+        reader = Reader(few=few, meta=writer.meta, string=writer.string)
+        self.tape = Tape(reader, few, statistics)
+        self.tape.full = self._spill
+        self._emitted = 0
+
+    # ---- readings
+
+    def entry(self, tensor: Tensor | None, meta: int = 0) -> bytes:
+        """Pack what a tensor holds now; `meta` 0 stands for what the structure says."""
+        return NONE if tensor is None else self.tape.entry(tensor, meta)
+
+    # ---- sites
+
+    def add_site(self, site: Site | None) -> int:
+        """Store a site on first sight; its id, 0 for none."""
+        if site is None:
+            return 0
+        if site.id not in self._sites:
+            self._sites[site.id] = site
+            self.writer.put(site)
+        return site.id
+
+    def site(self, site_id: int) -> Site | None:
+        """The site of that id, None for 0."""
+        return self._sites.get(site_id)
+
+    # ---- events
+
+    def pass_id(self) -> int | None:
+        """The pass that runs in the calling thread, None outside of any."""
+        running = self.current_pass.get(threading.get_ident())
+        return running[-1] if running else None
+
+    def emit(self, event: Event) -> None:
+        """Hand on an event after what is on the tape."""
+        with self.lock:
+            self.drain()
+            self.writer.event(event)
+            self._emitted += 1
+            if self._emitted % 256 == 0 and self.writer.due():
+                self.writer.flush()
+
+    def drain(self) -> None:
+        """Hand the tape's frames on."""
+        if self.tape.used:
+            self.writer.append(self.tape.take())
+
+    def _spill(self) -> None:
+        try:
+            self.flush()
+        except Exception as error:
+            self.fault(error)
+
+    def flush_if_due(self) -> None:
+        """Write out what is waiting, when there is enough of it or it has waited long enough."""
+        with self.lock:
+            self.drain()
+            if self.writer.due():
+                self.writer.flush()
+
+    def close(self) -> None:
+        """Write out what is waiting, and let go of the tape."""
+        self.flush()
+        del self.tape.full
+
+    def flush(self) -> None:
+        """Write out what is waiting."""
+        with self.lock:
+            self.drain()
+            self.writer.flush()
+
+    def grad_write(self, leaf: int, how: str, before: bytes, after: bytes, site: int) -> None:
+        """Enter a write to a leaf's `.grad` by user code."""
+        self.emit(
+            GradWrite(
+                seq=self.tape.next_seq(), t_ns=self.tape.now(), thread=self.tape.thread(),
+                pass_id=self.pass_id(), leaf=leaf, how=how, before=packed(before),
+                after=packed(after), site=self.site(site),
+            )
+        )  # fmt: skip
+
+    def data_write(self, leaf: int, how: str, before: bytes, after: bytes, site: int) -> None:
+        """Enter a write to a leaf's values."""
+        self.emit(
+            DataWrite(
+                seq=self.tape.next_seq(), t_ns=self.tape.now(), thread=self.tape.thread(),
+                pass_id=self.pass_id(), leaf=leaf, how=how, before=packed(before),
+                after=packed(after), site=self.site(site),
+            )
+        )  # fmt: skip
+
+    # ---- our own failures
+
+    def fault(self, error: BaseException | None) -> None:
+        """Stop recording with one warning: a failure of ours must not become the program's."""
+        if self.failed:
+            return
+        self.stop()
+        self.failed = f"{type(error).__name__}: {error}" if error is not None else "unknown"
+        if os.environ.get("TRACER_DEBUG") and error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+        print(
+            f"tracer: recording stopped ({self.failed}); the program goes on untraced.",
+            file=sys.stderr,
+        )
+
+

@@ -1,0 +1,347 @@
+"""Puts the watchers in place for as long as a recording lasts, and takes every one away again."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.variable import Variable
+from torch.optim import optimizer as optimizers
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from tracer.capture import structure
+from tracer.capture.core import Around, ModeCore
+from tracer.capture.engine import Engine, LivePass
+from tracer.capture.forward import Operations
+from tracer.capture.graphs import GraphBook, Leaves
+from tracer.capture.hooks import HookBook
+from tracer.capture.ledger import Ledger, LeafState, leaf_of
+from tracer.capture.modules import Modules
+from tracer.capture.names import NameBook
+from tracer.capture.recorder import Recorder, Writer
+from tracer.capture.sites import SiteTable
+from tracer.records.events import Mark, OptimizerStep
+
+
+DrawLikeness = Callable[[Sequence[Any], structure.Walk], tuple[str, str]]
+
+
+class _Mode(ModeCore, TorchFunctionMode):  # type: ignore[misc, valid-type]
+    """Sees every `torch` call of user code, in C."""
+
+    def __init__(self, *_core: Any) -> None:
+        TorchFunctionMode.__init__(self)
+
+
+class _Door:
+    """Stands in for the engine: the same object to its callers, with one method watched."""
+
+    def __init__(self, engine: Any, run_backward: Any) -> None:
+        self._engine = engine
+        self.run_backward = run_backward
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+class Session:
+    """One recording: owns the recorder and all watchers.
+
+    Only one session records at a time in a process: a second one raises RuntimeError.
+    """
+
+    active: Session | None = None
+
+    def __init__(
+        self, writer: Writer, *, few: int = 16, draw_likeness: DrawLikeness | None = None
+    ) -> None:
+        self.recorder = Recorder(writer, few=few, name_of=self._tensor_name)
+        self.sites = SiteTable()
+        self.ledger = Ledger(self.recorder)
+        self.hooks = HookBook(self.recorder, self.sites)
+        self.modules = Modules(self)
+        self.graphs = GraphBook(self)
+        self.engine = Engine(self)
+        self.operations = Operations(self)
+        self.names = NameBook()
+        self.optimizer: list[str] = []
+        self.paused = False
+        self._draw_likeness = draw_likeness
+        self._codes: list[Any] = []
+        self._op_names: dict[int, str] = {}
+        self._leaf_names: dict[int, str] = {}
+        self._undo: list[Any] = []
+        self.mode = _Mode(
+            self.recorder.tape, self.operations.describe, self._is_user, self._site_of,
+            self.operations.plain, self.recorder.fault,
+        )  # fmt: skip
+
+        self.recorder.stop = self.pause
+
+    # ---- installing
+
+    def install(self) -> None:
+        """Begin to watch."""
+        if Session.active is not None:
+            raise RuntimeError("a trace is already being recorded in this process")
+        Session.active = self
+        self._replace(
+            Variable, "_execution_engine",
+            _Door(
+                Variable._execution_engine,
+                Around(Variable._execution_engine.run_backward, self.engine.before, self.engine.after),
+            ),
+        )  # fmt: skip
+        call = torch.nn.Module.__call__
+        self._replace(torch.nn.Module, "__call__", Around(call, self.modules.before, self.modules.after))
+        apply = torch.autograd.Function.__dict__["apply"].__func__
+        self._replace(
+            torch.autograd.Function, "apply",
+            classmethod(Around(apply, self._before_apply, self._after_apply)),
+        )  # fmt: skip
+        remove = RemovableHandle.remove
+        self._replace(RemovableHandle, "remove", Around(remove, self._before_remove, self._after_remove))
+        handles = (
+            optimizers.register_optimizer_step_pre_hook(self._before_step),
+            optimizers.register_optimizer_step_post_hook(self._after_step),
+        )
+        self._undo.append(lambda: [handle.remove() for handle in handles])
+        for name in ("__enter__", "__exit__"):
+            method = getattr(torch.inference_mode, name)
+            changed = Around(method, self.operations.before_inference, self.operations.after_inference)
+            self._replace(torch.inference_mode, name, changed)
+        self._push_mode()
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        original = owner.__dict__[name]
+        setattr(owner, name, value)
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def _push_mode(self) -> None:
+        torch._C._push_on_torch_function_stack(self.mode)
+        self._mode_thread = threading.get_ident()
+
+    def abandon(self) -> None:
+        """Stop watching in a fork of the recording process, and touch nothing that is its."""
+        self.pause()
+        self.uninstall()
+
+    def uninstall(self) -> None:
+        """Stop watching and leave torch as it was."""
+        if Session.active is not self:
+            return
+        self.mode.paused = 1
+        self._pop_mode()
+        while self._undo:
+            self._undo.pop()()
+        Session.active = None
+        if self.is_mine():
+            for file, text in self.sites.sources().items():
+                self.recorder.writer.source(file, text)
+            if self.mode.evicted:
+                self.recorder.writer.dropped(
+                    "operations too long ago to say which line made their nodes", self.mode.evicted
+                )
+            self.recorder.close()
+
+    def _pop_mode(self) -> None:
+        """Take our mode off the stack, and leave those that the user put above it."""
+        above = []
+        while torch._C._len_torch_function_stack():
+            top = torch._C._pop_torch_function_stack()
+            if top is self.mode:
+                break
+            above.append(top)
+        for mode in reversed(above):
+            torch._C._push_on_torch_function_stack(mode)
+
+    def is_mine(self) -> bool:
+        """Whether this is the process that began the recording, and not a fork of it."""
+        return os.getpid() == self.recorder.pid
+
+    # ---- what the watchers ask of each other
+
+    def _is_user(self, code: Any) -> bool:
+        self._codes.append(code)
+        return self.sites.is_user(code)
+
+    def _site_of(self, code: Any, lasti: int, line: int) -> int:
+        return self.recorder.add_site(self.sites.lookup(code, lasti, line))
+
+    def made_by(self, sequence_nr: int) -> Any:
+        """(site, op, module, call, seq) of the operation that made a node, or None."""
+        return self.mode.made_by(sequence_nr, self.recorder.tape.thread())
+
+    def saw_made(self, sequence_nr: int) -> bool:
+        """Whether the node was made while we were watching, so that no hook on it escaped us."""
+        return self.made_by(sequence_nr) is not None
+
+    def op_name(self, op: int) -> str:
+        """The qualified name of an operation's id."""
+        return self.operations.name_of(op) or self._op_names.get(op, "")
+
+    def live_pass(self) -> LivePass | None:
+        """The pass that runs in the calling thread."""
+        return self.engine.running()
+
+    def settle(self, state: LeafState) -> None:
+        """Enter what the running pass added to a leaf, before user code changes it."""
+        live = self.engine.running()
+        if live is not None:
+            live.settle_leaf(state)
+
+    def leaves_of(self, walk: structure.Walk) -> Leaves:
+        """The leaves a walk reached, each with its state and, where it can be found, its name."""
+        leaves: Leaves = {}
+        for number, fn in enumerate(walk.fns):
+            leaf = leaf_of(fn)
+            if leaf is not None:
+                leaves[number] = (leaf, self.ledger.leaf(leaf))
+        self._name(leaves)
+        return leaves
+
+    def _name(self, leaves: Leaves) -> None:
+        unnamed = {state.id: leaf for leaf, state in leaves.values() if not state.named}
+        if not unnamed:
+            return
+        found = self.names.find(unnamed, sys._getframe())
+        for _leaf, state in leaves.values():
+            name = found.get(state.id, "")
+            if name and not state.named:
+                self.ledger.name(state, name)
+                self._leaf_names[state.id] = name
+
+    def leaf_name(self, state: LeafState) -> str:
+        """The name of a leaf, empty where none was found."""
+        return self._leaf_names.get(state.id, "")
+
+    def _tensor_name(self, tensor: Tensor) -> str:
+        """The name a reader knows a tensor by: a leaf's, or what its operation was bound to."""
+        state = self.ledger.find(tensor)
+        if state is not None and self.leaf_name(state):
+            return self.leaf_name(state)
+        if tensor.grad_fn is not None:
+            made = self.made_by(tensor.grad_fn._sequence_nr())
+            site = self.recorder.site(made[0]) if made is not None else None
+            return site.targets[0] if site is not None and site.targets else ""
+        return self.names.find({0: tensor}, sys._getframe()).get(0, "")
+
+    def input_names(self, inputs: Sequence[Any] | None) -> tuple[str, ...] | None:
+        """The names of the tensors given as `inputs=`."""
+        if inputs is None:
+            return None
+        return tuple(
+            self._tensor_name(given) if isinstance(given, Tensor) else type(given.node).__name__
+            for given in inputs
+        )
+
+    def round_ends(self) -> None:
+        """The outermost pass ended: what runs from here on leads to the next one."""
+        self.mode.round += 1
+        self.modules.round_ends()
+        self.hooks.forget_dead()
+
+    def likeness(self, outputs: Sequence[Any], walk: structure.Walk) -> str:
+        """torchviz's own picture of the roots, where it was asked for."""
+        if self._draw_likeness is None:
+            return ""
+        dot, reason = self._draw_likeness(outputs, walk)
+        if reason:
+            self.recorder.writer.dropped(reason)
+        return dot
+
+    # ---- custom Functions, handles, optimizers
+
+    def _before_apply(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        return torch.autograd._get_sequence_nr(), self.recorder.tape.now(), args[0]
+
+    def _after_apply(self, token: Any, result: Any, error: BaseException | None) -> None:
+        low, begin, cls = token
+        if error is not None or self.mode.paused or torch.autograd._get_sequence_nr() == low:
+            return
+        try:
+            name = f"{cls.__qualname__}.apply"
+            op = self.recorder.writer.string(name)
+            self._op_names[op] = name
+            self.mode.log_forward(op, low, low + 1, self.recorder.tape.next_seq(), begin)
+        except Exception as fault:
+            self.recorder.fault(fault)
+
+    def _before_remove(self, args: tuple[Any, ...], kwargs: Any) -> None:
+        try:
+            self.hooks.removed(args[0], self.mode.here())
+        except Exception as fault:
+            self.recorder.fault(fault)
+
+    def _after_remove(self, token: Any, result: Any, error: BaseException | None) -> None:
+        """Nothing is left to say."""
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        self.optimizer.append(type(optimizer).__name__)
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        try:
+            name = self.optimizer.pop() if self.optimizer else type(optimizer).__name__
+            with torch._C.DisableTorchFunction():
+                self._enter_step(optimizer, name)
+        except Exception as fault:
+            self.recorder.fault(fault)
+
+    def _enter_step(self, optimizer: Any, name: str) -> None:
+        recorder = self.recorder
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        states = [self.ledger.find(parameter) for parameter in parameters]
+        recorder.emit(
+            OptimizerStep(
+                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
+                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), optimizer=name,
+                site=recorder.site(self.mode.here()),
+                leaves=tuple(state.id for state in states if state is not None),
+            )
+        )  # fmt: skip
+
+    def in_optimizer(self) -> bool:
+        """Whether an optimizer's own operations run (not its closure, which enables gradients)."""
+        return bool(self.optimizer) and not torch.is_grad_enabled()
+
+    def writer_name(self, how: str) -> str:
+        """Who writes: the optimizer while it steps, else the operation."""
+        return f"{self.optimizer[-1]}.step" if self.in_optimizer() else how
+
+    # ---- what user code may say
+
+    def mark(self, text: str) -> None:
+        """Enter a mark."""
+        recorder = self.recorder
+        recorder.emit(
+            Mark(
+                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
+                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), text=text,
+                site=recorder.site(self.mode.here()),
+            )
+        )  # fmt: skip
+
+    def pause(self) -> None:
+        """Record nothing until `resume`."""
+        self.paused = True
+        self.mode.paused = 1
+
+    def resume(self) -> None:
+        """Record again."""
+        self.paused = False
+        self.mode.paused = 0
+
+
+def _after_fork() -> None:
+    if Session.active is not None:
+        Session.active.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,224 @@
+"""The roots of a backward call in, the structure that the engine will walk out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from tracer.records.graph import (
+    Edge,
+    Graph,
+    ModuleRef,
+    Node,
+    NodeKind,
+    Root,
+    SavedTensor,
+    Site,
+)
+from tracer.records.tensors import TensorMeta
+
+Fn = Any  # torch.autograd.graph.Node is an ABC that the real nodes only pretend to subclass
+
+
+@dataclass(slots=True)
+class Walk:
+    """The nodes reachable from the roots, in first-visit order, while a pass holds them.
+
+    `links[i]` are the flattened (target, input_nr) pairs of node i's `next_functions`, -1 for none.
+    `into[i]` counts the edges that lead to each input of node i.
+    """
+
+    fns: list[Fn]
+    links: list[tuple[int, ...]]
+    roots: tuple[Root, ...]
+    sequence_nrs: list[int]
+    into: dict[tuple[int, int], int]
+
+
+def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]:
+    """The node and input that each root's gradient goes to; a leaf's is its `AccumulateGrad`.
+
+    As `torch.autograd.graph.get_gradient_edge` does, the `AccumulateGrad` of a leaf is found
+    through a view of it; the caller must hold it, as nothing else does.
+    """
+    edges = []
+    for output in outputs:
+        if isinstance(output, GradientEdge):
+            edges.append((output.node, output.output_nr))
+        elif isinstance(output, Tensor) and output.requires_grad:
+            fn = output.grad_fn
+            if fn is not None:
+                edges.append((fn, output.output_nr))
+            else:
+                edges.append((_accumulate_grad(output), 0))
+    return edges
+
+
+def _accumulate_grad(leaf: Tensor) -> Fn:
+    enabled = torch.is_grad_enabled()
+    torch._C._set_grad_enabled(True)
+    try:
+        view = leaf.view_as(leaf).grad_fn
+        return view.next_functions[0][0] if view is not None else None
+    finally:
+        torch._C._set_grad_enabled(enabled)
+
+
+def walk(edges: Sequence[tuple[Fn, int]]) -> Walk:
+    """Visit every node reachable from the roots, breadth first, without recursion."""
+    fns: list[Fn] = []
+    index: dict[Fn, int] = {}
+    roots = []
+    for fn, input_nr in edges:
+        number = index.get(fn)
+        if number is None:
+            number = index[fn] = len(fns)
+            fns.append(fn)
+        roots.append(Root(number, input_nr))
+    links: list[tuple[int, ...]] = []
+    into: dict[tuple[int, int], int] = {}
+    sequence_nrs = []
+    for fn in fns:  # grows as it is walked
+        link: list[int] = []
+        for target, input_nr in fn.next_functions:
+            if target is None:
+                link.append(-1)
+            else:
+                number = index.get(target)
+                if number is None:
+                    number = index[target] = len(fns)
+                    fns.append(target)
+                link.append(number)
+                key = (number, input_nr)
+                into[key] = into.get(key, 0) + 1
+            link.append(input_nr)
+        links.append(tuple(link))
+        sequence_nrs.append(fn._sequence_nr())
+    return Walk(fns, links, tuple(roots), sequence_nrs, into)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of how a node was made: the site, the operation, the module, the call number."""
+
+    site: Site | None = None
+    op: str = ""
+    module: ModuleRef | None = None
+    call: int = 1
+    variables: tuple[str, ...] = ()
+
+
+def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
+    """The metadata of each output of the forward operation, as the engine will check gradients."""
+    metas = []
+    for meta in getattr(fn, "_input_metadata", ()) or ():
+        try:
+            nested = bool(meta.is_nested_tensor)
+            shape = () if nested else tuple(int(size) for size in meta.shape)
+            metas.append(
+                TensorMeta(
+                    shape,
+                    str(meta.dtype).removeprefix("torch."),
+                    str(meta.device),
+                    "nested" if nested else "strided",
+                )
+            )
+        except (RuntimeError, TypeError):  # an undefined output has no metadata
+            metas.append(None)
+    return tuple(metas)
+
+
+def node_kind(fn: Fn, name: str) -> NodeKind:
+    """What a node is to the reader of a picture."""
+    if name == "AccumulateGrad":
+        return NodeKind.ACCUMULATE
+    if name == "CompiledFunctionBackward":
+        return NodeKind.COMPILED
+    if name == "BackwardHookFunctionBackward":
+        return NodeKind.HOOK_WRAPPER
+    if isinstance(fn, torch.autograd.function.BackwardCFunction):
+        return NodeKind.CUSTOM
+    return NodeKind.OPERATION
+
+
+def read_graph(
+    found: Walk,
+    origins: Sequence[Origin],
+    metas: Sequence[tuple[TensorMeta | None, ...]],
+    *,
+    graph_id: int,
+    key: object,
+) -> Graph:
+    """Make the record of a structure seen for the first time."""
+    nodes = []
+    for number, (fn, origin) in enumerate(zip(found.fns, origins, strict=True)):
+        name = type(fn).__name__
+        saved, note = saved_tensors(fn)
+        kind = node_kind(fn, name)
+        nodes.append(
+            Node(
+                id=number,
+                name=name,
+                kind=kind,
+                sequence_nr=None if kind is NodeKind.ACCUMULATE else found.sequence_nrs[number],
+                outputs=metas[number],
+                variables=origin.variables,
+                site=origin.site,
+                op=origin.op,
+                module=origin.module,
+                call=origin.call,
+                saved=saved,
+                attributes=_attributes(fn),
+                note=note,
+            )
+        )
+    edges = tuple(
+        Edge(source, slot, link[2 * slot], link[2 * slot + 1])
+        for source, link in enumerate(found.links)
+        for slot in range(len(link) // 2)
+        if link[2 * slot] >= 0
+    )
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest()
+    return Graph(graph_id, tuple(nodes), edges, found.roots, digest)
+
+
+def saved_tensors(fn: Fn) -> tuple[tuple[SavedTensor, ...], str]:
+    """What a node keeps for backward, and a note where that cannot be read.
+
+    Reads the raw saved variables only: unpacking one that is an output, or one with hooks, makes a
+    new tensor or runs user code.
+    """
+    saved = []
+    for attribute in dir(type(fn)):
+        if attribute.startswith("_raw_saved_"):
+            saved.append(SavedTensor("_saved_" + attribute.removeprefix("_raw_saved_"), None))
+    note = ""
+    if type(fn).__name__ == "CopySlices":
+        note = "in-place on a view: the operation inside cannot be seen"
+    return tuple(saved), note
+
+
+def _attributes(fn: Fn) -> tuple[tuple[str, str], ...]:
+    """The plain attributes a node keeps (`_saved_dim`): numbers, strings and tuples of them."""
+    if isinstance(fn, torch.autograd.function.BackwardCFunction):
+        return ()
+    names = dir(type(fn))
+    tensors = {"_saved_" + name.removeprefix("_raw_saved_") for name in names}
+    attributes = []
+    for name in names:
+        if name.startswith("_saved_") and name not in tensors:
+            try:
+                value = getattr(fn, name)
+            except RuntimeError:  # freed by an earlier backward
+                continue
+            if isinstance(value, (int, float, str, bool, tuple, list, type(None))):
+                attributes.append((name, repr(value)[:120]))
+    return tuple(attributes)
+
+

@@ -1,0 +1,149 @@
+"""One structure that the engine walks: nodes, edges and roots, with the source they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+from tracer.records.tensors import TensorMeta
+
+
+class NodeKind(str, Enum):
+    """What a node is to the reader of a picture."""
+
+    OPERATION = "operation"
+    ACCUMULATE = "accumulate"
+    CUSTOM = "custom"
+    HOOK_WRAPPER = "hook wrapper"
+    COMPILED = "compiled"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place in source: one expression of one line of one user file.
+
+    `expression` is the source text of the call or operator that ran (`x1 * m3`); `targets` are the
+    names its value was bound to (`("x2",)`), empty when it is part of a larger expression;
+    `statement` is the whole statement's text. Where the source could not be read, they are empty.
+    """
+
+    id: int
+    file: str
+    line: int
+    function: str = "<module>"
+    expression: str = ""
+    targets: tuple[str, ...] = ()
+    statement: str = ""
+
+    @property
+    def text(self) -> str:
+        """`x2 = x1 * m3` where a name was bound, else the expression."""
+        if self.targets and self.expression:
+            return f"{', '.join(self.targets)} = {self.expression}"
+        return self.expression
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRef:
+    """The `nn.Module` that an operation ran in: path from the outermost module, class, call number."""
+
+    id: int
+    path: str
+    cls: str
+    call: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTensor:
+    """A tensor that a node keeps for backward: the attribute (`_saved_self`), what it is, its bytes."""
+
+    attribute: str
+    meta: TensorMeta | None
+    nbytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Our record of one `torch.autograd.graph.Node`; `id` is dense, in first-visit order from the roots.
+
+    `name` is `type(fn).__name__`. `sequence_nr` is None for `AccumulateGrad`. `outputs` is the
+    metadata of each output of the forward operation, hence of each gradient that arrives.
+    `variables` are the names the user gave to those outputs (`("x2",)`), or to the leaf of an
+    `AccumulateGrad`. `op` is the qualified name of the forward function (`torch.mul`). `call`
+    counts executions of the same site when the graph was built (loop iterations), from 1.
+    """
+
+    id: int
+    name: str
+    kind: NodeKind = NodeKind.OPERATION
+    sequence_nr: int | None = None
+    outputs: tuple[TensorMeta | None, ...] = ()
+    variables: tuple[str, ...] = ()
+    site: Site | None = None
+    op: str = ""
+    module: ModuleRef | None = None
+    call: int = 1
+    saved: tuple[SavedTensor, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this is the `AccumulateGrad` of a leaf tensor."""
+        return self.kind is NodeKind.ACCUMULATE
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Entry number `slot` of the source's `next_functions`: it leads to input `input_nr` of the target."""
+
+    source: int
+    slot: int
+    target: int
+    input_nr: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A node that a backward call starts from, and which of the node's inputs the seed goes to."""
+
+    node: int
+    input_nr: int = 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One structure, shared by every pass that has it; `nodes[i].id == i`."""
+
+    id: int
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    roots: tuple[Root, ...]
+    digest: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def edges_from(self) -> Mapping[int, tuple[Edge, ...]]:
+        """The edges that leave each node, by slot."""
+        return _group(self.edges, lambda edge: edge.source, len(self.nodes))
+
+    @cached_property
+    def edges_into(self) -> Mapping[int, tuple[Edge, ...]]:
+        """The edges that arrive at each node, in the order they are stored."""
+        return _group(self.edges, lambda edge: edge.target, len(self.nodes))
+
+    @property
+    def leaves(self) -> tuple[Node, ...]:
+        """The `AccumulateGrad` nodes, in first-visit order."""
+        return tuple(node for node in self.nodes if node.is_leaf)
+
+
+def _group(
+    edges: tuple[Edge, ...], key: Callable[[Edge], int], size: int
+) -> dict[int, tuple[Edge, ...]]:
+    groups: dict[int, list[Edge]] = {node: [] for node in range(size)}
+    for edge in edges:
+        groups[key(edge)].append(edge)
+    return {node: tuple(group) for node, group in groups.items()}

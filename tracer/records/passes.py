@@ -1,0 +1,176 @@
+"""A trace and the number of a pass in, that pass's events by the node they happened at out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tracer.errors import NotInTraceError
+from tracer.records.events import Accumulate, Event, HookRun, NodeRun, Pass, PassBegin, PassEnd
+from tracer.records.graph import Edge, Graph
+from tracer.records.tensors import Gradient
+from tracer.records.trace import TraceRecord
+
+_END_OF_TIME = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one edge, or a backward call's seed (no edge), brought to an input of a node."""
+
+    gradient: Gradient | None
+    edge: Edge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The events that belong with a pass: from the end of the one before to the begin of the next.
+
+    `since` and `until` are the first `seq` inside and the first behind; `begin` and `end` the pass's.
+    """
+
+    since: int
+    begin: int
+    end: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassView:
+    """One pass and what happened in it. `steps` numbers, from 1, the `seq` of every execution of a
+    node, hook and accumulation, in the engine's order."""
+
+    record: Pass
+    graph: Graph
+    window: Window
+    runs: Mapping[int, NodeRun]
+    accumulates: Mapping[int, Accumulate]
+    hooks: Mapping[int, Sequence[HookRun]]
+    steps: Mapping[int, int]
+    _arriving: Mapping[tuple[int, int], Sequence[Contribution]]
+
+    def arriving(self, node: int, input_nr: int = 0) -> Sequence[Contribution]:
+        """What the edges and seeds brought to one input of a node: it adds up to what arrived there
+        before tensor hooks."""
+        return self._arriving.get((node, input_nr), ())
+
+    def contribution(self, edge: Edge) -> Gradient | None:
+        """What flowed over an edge."""
+        run = self.runs.get(edge.source)
+        return run.returned[edge.slot] if run and edge.slot < len(run.returned) else None
+
+    def ran(self, node: int) -> bool:
+        """Whether the engine executed the node in this pass."""
+        return node in self.runs or node in self.accumulates
+
+    def arrived(self, node: int, input_nr: int = 0) -> Gradient | None:
+        """What arrived at an input of a node before its tensor hooks: the sum of its contributions."""
+        for hook in self.hooks.get(node, ()):
+            if hook.input_nr == input_nr and hook.before:
+                return hook.before[0]
+        parts = self.arriving(node, input_nr)
+        if len(parts) == 1:
+            return parts[0].gradient
+        return self.received(node, input_nr)
+
+    def received(self, node: int, input_nr: int = 0) -> Gradient | None:
+        """What the node itself was given there, after hooks."""
+        run, accumulate = self.runs.get(node), self.accumulates.get(node)
+        if accumulate is not None:
+            return accumulate.incoming
+        return run.received[input_nr] if run and input_nr < len(run.received) else None
+
+
+def find_pass(trace: TraceRecord, pass_id: int) -> Pass:
+    """Find a pass by its number; raises `NotInTraceError` that says which there are."""
+    passes = trace.passes
+    if 0 < pass_id <= len(passes) and passes[pass_id - 1].id == pass_id:
+        return passes[pass_id - 1]
+    for record in passes:
+        if record.id == pass_id:
+            return record
+    if not passes:
+        raise NotInTraceError("there is no pass in this trace: nothing called backward() in it")
+    there = f"passes {passes[0].id} to {passes[-1].id}" if len(passes) > 1 else "pass 1 only"
+    raise NotInTraceError(f"there is no pass {pass_id} in this trace: it has {there}")
+
+
+def view_pass(trace: TraceRecord, pass_id: int) -> PassView:
+    """Read one pass's events; raises `NotInTraceError`."""
+    record = find_pass(trace, pass_id)
+    graph = trace.graphs[record.graph]
+    runs: dict[int, NodeRun] = {}
+    accumulates: dict[int, Accumulate] = {}
+    hooks: dict[int, list[HookRun]] = {}
+    steps: dict[int, int] = {}
+    for event in trace.events.select(pass_id=pass_id, kinds=("node", "accumulate", "hook")):
+        steps[event.seq] = len(steps) + 1
+        if isinstance(event, NodeRun):
+            runs[event.node] = event
+        elif isinstance(event, Accumulate):
+            accumulates[event.node] = event
+        elif isinstance(event, HookRun) and event.node is not None:
+            hooks.setdefault(event.node, []).append(event)
+    arriving = _contributions(record, graph, runs)
+    return PassView(
+        record, graph, window_of(trace, record), runs, accumulates, hooks, steps, arriving
+    )
+
+
+def _contributions(
+    record: Pass, graph: Graph, runs: Mapping[int, NodeRun]
+) -> dict[tuple[int, int], list[Contribution]]:
+    arriving: dict[tuple[int, int], list[Contribution]] = {}
+    for number, root in enumerate(record.roots):
+        seed = record.seeds[number] if number < len(record.seeds) else None
+        if seed is None and root.node in runs and len(runs[root.node].received) > root.input_nr:
+            seed = runs[root.node].received[root.input_nr]
+        arriving.setdefault((root.node, root.input_nr), []).append(Contribution(seed))
+    for edge in graph.edges:
+        run = runs.get(edge.source)
+        gradient = run.returned[edge.slot] if run and edge.slot < len(run.returned) else None
+        if gradient is not None:
+            key = edge.target, edge.input_nr
+            arriving.setdefault(key, []).append(Contribution(gradient, edge))
+    return arriving
+
+
+def window_of(trace: TraceRecord, record: Pass) -> Window:
+    """Where a pass's own story begins and ends among all events."""
+    before, after = _neighbours(trace, record)
+    begin = _seq(trace, record, PassBegin.kind, 0)
+    return Window(
+        since=_seq(trace, before, PassEnd.kind, 0) if before else 0,
+        begin=begin,
+        end=_seq(trace, record, PassEnd.kind, _END_OF_TIME),
+        until=_seq(trace, after, PassBegin.kind, _END_OF_TIME) if after else _END_OF_TIME,
+    )
+
+
+def _neighbours(trace: TraceRecord, record: Pass) -> tuple[Pass | None, Pass | None]:
+    passes = trace.passes
+    position = record.id - 1
+    if not (position < len(passes) and passes[position].id == record.id):
+        position = next(i for i, other in enumerate(passes) if other.id == record.id)
+    earlier = (passes[i] for i in range(position - 1, -1, -1))
+    later = (passes[i] for i in range(position + 1, len(passes)))
+    same = record.parent
+    return (
+        next((other for other in earlier if other.parent == same), None),
+        next((other for other in later if other.parent == same), None),
+    )
+
+
+def _seq(trace: TraceRecord, record: Pass, kind: str, default: int) -> int:
+    events = trace.events.select(pass_id=record.id, kinds=(kind,))
+    return next((event.seq for event in events), default)
+
+
+def events_around(trace: TraceRecord, view: PassView, kinds: Sequence[str]) -> Iterator[Event]:
+    """The events of some kinds in a pass's window that belong to it or to no pass."""
+    own = (None, view.record.id, view.record.parent)
+    for event in trace.events.select(kinds=kinds, since=view.window.since):
+        if event.seq >= view.window.until:
+            return
+        if event.pass_id in own:
+            yield event

@@ -1,0 +1,77 @@
+"""The whole of one recording: what ran, its sources, graphs, passes, leaves and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tracer.records.events import Event, Leaf, Pass
+from tracer.records.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What ran, where and with what; `started` is seconds since the epoch."""
+
+    script: str = ""
+    argv: tuple[str, ...] = ()
+    started: float = 0.0
+    host: str = ""
+    pid: int = 0
+    rank: int = 0
+    world_size: int = 1
+    versions: tuple[tuple[str, str], ...] = ()
+    outcome: str = ""
+
+
+class EventLog(Protocol):
+    """Events in order of `seq`, readable as often as wanted without holding them all."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def __len__(self) -> int: ...
+
+    def select(
+        self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
+    ) -> Iterator[Event]:
+        """The events of one pass (or of all), of the named kinds (or all), from `seq` `since` on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    """An event log held in memory."""
+
+    events: tuple[Event, ...] = ()
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def select(
+        self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
+    ) -> Iterator[Event]:
+        """The events of one pass (or of all), of the named kinds (or all), from `seq` `since` on."""
+        for event in self.events:
+            if event.seq < since or (kinds and event.kind not in kinds):
+                continue
+            if pass_id is None or event.pass_id == pass_id:
+                yield event
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """One recording. `graphs` and `leaves` are by id; `sources` is file to text; `dropped` is what
+    was left out by reason; `complete` is False for a trace whose process did not close it."""
+
+    run: Run = Run()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    graphs: Mapping[int, Graph] = field(default_factory=dict)
+    passes: Sequence[Pass] = ()
+    leaves: Mapping[int, Leaf] = field(default_factory=dict)
+    events: EventLog = EventList()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = True

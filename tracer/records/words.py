@@ -1,0 +1,200 @@
+"""Records in, the short words that pictures, timelines and tables say them with."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from tracer.records.graph import Site
+from tracer.records.tensors import Gradient, Scalar, TensorMeta
+
+_DTYPES = {
+    "float16": "f16", "float32": "f32", "float64": "f64", "bfloat16": "bf16", "complex64": "c64",
+    "complex128": "c128", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
+    "uint8": "u8", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2",
+}  # fmt: skip
+_LONGEST_LIST = 34
+
+
+def number(value: Scalar) -> str:
+    """A number in few characters: `5`, `0.0123`, `1.2e-05`, `nan`."""
+    if isinstance(value, complex):
+        sign = "-" if value.imag < 0 else "+"
+        return f"{number(value.real)}{sign}{number(abs(value.imag))}j"
+    if isinstance(value, bool) or not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if value == int(value) and size < 1e6:
+        return str(int(value))
+    if 1e-3 <= size < 1e5:
+        return f"{value:.0f}" if size >= 9999.5 else f"{value:.4g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def tensor(seen: Gradient | None) -> str:
+    """What a tensor holds: its one value, its few values, or its norm; what is wrong with it first."""
+    if seen is None:
+        return "None"
+    if seen.unread:
+        return f"not read ({seen.unread})"
+    listed = _listed(seen)
+    if listed:
+        return listed
+    wrong = not_finite(seen)
+    if wrong:
+        return wrong
+    if seen.uniform is not None:
+        return number(seen.uniform)
+    return "?" if seen.norm is None else f"‖g‖={number(seen.norm)}"
+
+
+def _listed(seen: Gradient) -> str:
+    values = seen.values
+    if values is None:
+        return ""
+    if len(values) == 1:
+        return number(values[0])
+    shape = seen.meta.shape
+    short_vector = len(shape) == 1 and len(values) <= 4
+    if seen.uniform is not None and not short_vector:
+        return ""
+    text = _nested([number(value) for value in values], shape)
+    return text if len(text) <= _LONGEST_LIST else ""
+
+
+def _nested(items: Sequence[str], shape: Sequence[int]) -> str:
+    level = list(items)
+    for size in reversed(shape):
+        if size == 0:
+            return "[]"
+        level = [f"[{', '.join(level[i : i + size])}]" for i in range(0, len(level), size)]
+    return level[0] if level else "[]"
+
+
+def not_finite(seen: Gradient | None) -> str:
+    """`3 NaN of 300`, `2 Inf of 300`, both, or nothing where every element is finite."""
+    if seen is None or not (seen.nans or seen.infs):
+        return ""
+    found = [f"{n} {name}" for n, name in ((seen.nans, "NaN"), (seen.infs, "Inf")) if n]
+    return f"{' and '.join(found)} of {seen.meta.numel}"
+
+
+def is_zero(seen: Gradient | None) -> bool:
+    """Whether every element is known to be exactly zero."""
+    return seen is not None and seen.meta.numel > 0 and seen.zeros == seen.meta.numel
+
+
+def change(before: Gradient | None, after: Gradient | None) -> str:
+    """`1 → 2`: what there was and what there is."""
+    return f"{tensor(before)} → {tensor(after)}"
+
+
+def accumulation(before: Gradient | None, incoming: Gradient | None, after: Gradient | None) -> str:
+    """`None → 2`, or `[1, 1, 4] + [1, 1, 1] → [2, 2, 5]`."""
+    if before is None:
+        return change(None, after)
+    return f"{tensor(before)} + {tensor(incoming)} → {tensor(after)}"
+
+
+def total(parts: Sequence[Gradient | None], whole: Gradient | None) -> str:
+    """`1 + 4 = 5  (2 paths)`; of tensors too large to write out, their norms."""
+    paths = f"({len(parts)} paths)"
+    shown = [tensor(part) for part in parts[:4]]
+    more = ["…"] if len(parts) > 4 else []
+    if any(text.startswith("‖") for text in shown):
+        norms = [text.removeprefix("‖g‖=") for text in shown]
+        return f"norms {', '.join(norms + more)} → {tensor(whole).removeprefix('‖g‖=')}  {paths}"
+    return f"{' + '.join(shown + more)} = {tensor(whole)}  {paths}"
+
+
+def shape(meta: TensorMeta) -> str:
+    """`(3,2)`, `(3,)`, `()`."""
+    sizes = ",".join(str(size) for size in meta.shape)
+    return f"({sizes},)" if len(meta.shape) == 1 else f"({sizes})"
+
+
+def meta(of: TensorMeta | None) -> str:
+    """`(3,2) f32`, and the device and layout where they are not the usual ones."""
+    if of is None:
+        return "undefined"
+    words = [shape(of), _DTYPES.get(of.dtype, of.dtype)]
+    words += [word for word in (of.device, of.layout) if word not in ("cpu", "strided")]
+    return " ".join(words)
+
+
+def statistics(seen: Gradient | None) -> str:
+    """Everything known of a tensor, in one line."""
+    if seen is None:
+        return "None"
+    words = [f"{shape(seen.meta)} {seen.meta.dtype}"]
+    words += [
+        word for word in (seen.meta.device, seen.meta.layout) if word not in ("cpu", "strided")
+    ]
+    if seen.unread:
+        return f"{' '.join(words)}: not read ({seen.unread})"
+    known = (
+        ("norm", seen.norm), ("min", seen.min), ("max", seen.max), ("mean", seen.mean),
+        ("zeros", seen.zeros), ("NaN", seen.nans), ("Inf", seen.infs),
+    )  # fmt: skip
+    text = ", ".join(f"{name} {number(value)}" for name, value in known if value is not None)
+    if seen.values is not None:
+        text += f", values {_nested([number(value) for value in seen.values], seen.meta.shape)}"
+    return f"{' '.join(words)}: {text}"
+
+
+def duration(ns: int) -> str:
+    """`0.09 ms`, `1.2 s`."""
+    return f"{number(ns / 1e9)} s" if ns >= 1e9 else f"{number(round(ns / 1e6, 3))} ms"
+
+
+def count(of: int, noun: str) -> str:
+    """`1 leaf`, `3 leaves`, `2 passes`."""
+    plural = {"leaf": "leaves"}.get(noun, f"{noun}es" if noun.endswith("s") else f"{noun}s")
+    return f"{of:,} {noun if of == 1 else plural}"
+
+
+def place(site: Site | None, *, beside: str = "") -> str:
+    """`line 7`, or `model.py:7` in another file than `beside`; nothing where it is not known."""
+    if site is None:
+        return ""
+    return f"line {site.line}" if site.file == beside else file_line(site)
+
+
+def file_line(site: Site) -> str:
+    """`model.py:7`, without the folders."""
+    name = site.file.replace("\\", "/").rpartition("/")[2]
+    return f"{name}:{site.line}"
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with what a terminal or XML would take for an order made visible."""
+    spaced = " ".join(text.split())
+    return "".join("�" if _is_control(char) else char for char in spaced)
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cs", "Cn") or char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # fmt: skip # noqa: E501
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text on one line, its middle left out where it is longer than `limit` characters."""
+    text = one_line(text)
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal the text takes: two for a Chinese character."""
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def padded(text: str, columns: int) -> str:
+    """The text with spaces up to so many columns of a terminal."""
+    return text + " " * max(columns - width(text), 0)
