@@ -1,4 +1,4 @@
-"""Found by Python as it starts under `tracer run`: put the environment back, record when torch is in.
+"""Found by Python as it starts under `tracer run`: undo what led to it, record once torch is in.
 
 Torch is not imported here: scripts set variables that torch reads when it is imported, and those
 that never import it should not wait for it. Of the modules that Python itself has no need of, only
