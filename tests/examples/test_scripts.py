@@ -1,4 +1,4 @@
-"""Each example runs as a plain script, needs nothing but torch, and prints what its text promises."""
+"""Each example runs as a plain script that needs only torch, and prints what its text promises."""
 
 from __future__ import annotations
 
