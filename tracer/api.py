@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tracer.errors import NotInTraceError
-from tracer.records.graph import Graph
 from tracer.records.events import Pass
+from tracer.records.graph import Graph
 from tracer.records.trace import TraceRecord
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class Trace:
     a plain `TraceRecord`.
     """
 
-    def __init__(self, record: TraceRecord | None = None, *, recording: Recording | None = None) -> None:
+    def __init__(
+        self, record: TraceRecord | None = None, *, recording: Recording | None = None
+    ) -> None:
         self._record = record
         self._recording = recording
 
@@ -101,7 +103,9 @@ class Trace:
         """The picture of one pass (the last by default) as DOT text."""
         chosen = self.find_pass(pass_id)
         if like == "torchviz":
-            return str(import_module("tracer.render.like_torchviz").torchviz_dot(self.record, chosen.id))
+            return str(
+                import_module("tracer.render.like_torchviz").torchviz_dot(self.record, chosen.id)
+            )
         diagram = import_module("tracer.transforms.diagram").diagram(self.record, chosen.id)
         return str(import_module("tracer.render.dot").dot_text(diagram))
 
@@ -119,12 +123,19 @@ class Trace:
         recorded with `torchviz=True`. Raises NotInTraceError for a missing pass, RenderError where
         nothing on the machine can draw.
         """
-        picture = self.picture(Path(path).suffix.removeprefix(".").lower(), pass_id=pass_id, like=like, dpi=dpi)
+        picture = self.picture(
+            Path(path).suffix.removeprefix(".").lower(), pass_id=pass_id, like=like, dpi=dpi
+        )
         Path(path).write_bytes(picture.data)
         return picture
 
     def picture(
-        self, form: str = "svg", *, pass_id: int | None = None, like: str = "", dpi: int | None = None
+        self,
+        form: str = "svg",
+        *,
+        pass_id: int | None = None,
+        like: str = "",
+        dpi: int | None = None,
     ) -> Picture:
         """Draw one pass in memory."""
         draw_dot = import_module("tracer.render.picture").draw_dot
@@ -132,7 +143,12 @@ class Trace:
         return drawn
 
     def timeline_lines(
-        self, *, pass_id: int | None = None, form: str = "text", color: bool = False, width: int | None = None
+        self,
+        *,
+        pass_id: int | None = None,
+        form: str = "text",
+        color: bool = False,
+        width: int | None = None,
     ) -> Iterator[str]:
         """The events as lines, in the engine's order; `form` is `text` or `jsonl`."""
         if pass_id is not None:
@@ -141,7 +157,9 @@ class Trace:
         if form == "jsonl":
             yield from timeline.timeline_jsonl(self.record, pass_id=pass_id)
         else:
-            yield from timeline.timeline_text(self.record, pass_id=pass_id, color=color, width=width)
+            yield from timeline.timeline_text(
+                self.record, pass_id=pass_id, color=color, width=width
+            )
 
     def timeline(self, *, pass_id: int | None = None) -> str:
         """The events as text, in the engine's order."""
@@ -158,7 +176,7 @@ class Trace:
     def __repr__(self) -> str:
         record = self.record
         count = len(record.passes)
-        return f"<Trace of {record.run.script or 'this process'}: {count} pass{'es'[:2 * (count != 1)]}>"
+        return f"<Trace of {record.run.script or 'this process'}: {count} pass{'es'[: 2 * (count != 1)]}>"
 
 
 class Recording:
@@ -189,7 +207,9 @@ class Recording:
     def begin(self) -> None:
         """Open the file and put the watchers in place."""
         session_module = import_module("tracer.capture.session")
-        likeness = import_module("tracer.capture.likeness").draw_likeness if self._torchviz else None
+        likeness = (
+            import_module("tracer.capture.likeness").draw_likeness if self._torchviz else None
+        )
         run = import_module("tracer.capture.host").describe_run(self._script, self._argv)
         self._writer = import_module("tracer.store.writer").TraceWriter(self._file, run)
         self._session = session_module.Session(self._writer, few=self._few, draw_likeness=likeness)

@@ -36,7 +36,7 @@
 
 enum { KIND_FORWARD = 1, KIND_NODE = 7 };
 enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_RECEIVED = 6 };
-enum { HEADER = 28, SPILL = 1 << 20 };
+enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256 };
 
 static int64_t clock_ns(void)
 {
@@ -329,7 +329,7 @@ typedef struct {
     int statistics;        /* 0: structure only, no tensor is read */
     PyObject *other;       /* other(tensor) -> entry bytes, for tensors this file cannot read */
     PyObject *full;        /* full(): called when SPILL bytes wait; takes them */
-    unsigned long threads[256];
+    unsigned long threads[THREADS];
     int n_threads;
 } Tape;
 
@@ -371,7 +371,7 @@ static int tape_thread(Tape *self)
     unsigned long ident = PyThread_get_thread_ident();
     for (int i = 0; i < self->n_threads; i++)
         if (self->threads[i] == ident) return i;
-    if (self->n_threads == 256) return 255;
+    if (self->n_threads == THREADS) return THREADS - 1;
     self->threads[self->n_threads] = ident;
     return self->n_threads++;
 }
@@ -904,14 +904,16 @@ typedef struct {
     PyObject *site;        /* site(code, lasti, line) -> id */
     PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
     PyObject *fault;
-    uint32_t module;       /* id of the module whose forward is running, 0 for none */
-    uint32_t module_path;  /* and its path, as a string id */
+    struct {
+        uint32_t module;   /* id of the module whose forward is running, 0 for none */
+        uint32_t path;     /* and its path, as a string id */
+        uint32_t pass;     /* the pass that is running, 0 for none */
+    } now[THREADS];        /* by thread */
     uint32_t round;        /* counts of a site start anew when this changes */
     int paused;
-    uint32_t pass;         /* the pass that is running in this thread, 0 for none */
     uint64_t evicted;
     Places places;
-    MadeLog made[256];
+    MadeLog made[THREADS];
 } Mode;
 
 static int mode_traverse(Mode *self, visitproc visit, void *arg)
@@ -944,7 +946,7 @@ static void mode_dealloc(Mode *self)
     mode_clear(self);
     Py_CLEAR(self->tape);
     free(self->places.slots);
-    for (int i = 0; i < 256; i++) free(self->made[i].items);
+    for (int i = 0; i < THREADS; i++) free(self->made[i].items);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
@@ -1060,13 +1062,13 @@ static int log_forward(Mode *self, uint32_t op, long long low, long long high, u
     if (site < 0) return -1;
     Tape *tape = self->tape;
     int thread = tape_thread(tape);
-    if (log_made(self, thread, (Made){low, high, seq, (uint32_t)site, op, self->module, call}) < 0) return -1;
+    if (log_made(self, thread, (Made){low, high, seq, (uint32_t)site, op, self->now[thread].module, call}) < 0) return -1;
     Buffer *out = &tape->frames;
     if (reserve(out, HEADER + 64) < 0) return -1;
-    put_header(out, HEADER + 37, KIND_FORWARD, thread, self->pass, seq, begin - tape->origin);
+    put_header(out, HEADER + 37, KIND_FORWARD, thread, self->now[thread].pass, seq, begin - tape->origin);
     PUT(out, uint32_t, op);
     PUT(out, uint32_t, site);
-    PUT(out, uint32_t, self->module_path);
+    PUT(out, uint32_t, self->now[thread].path);
     PUT(out, uint64_t, low);
     PUT(out, uint64_t, high);
     PUT(out, uint8_t, 0);  /* grad mode: grad */
@@ -1131,25 +1133,57 @@ just_call:
     return result;
 }
 
-/* made_by(sequence_nr, thread) -> (site, op, module, call, seq) or None. */
-static PyObject *mode_made_by(Mode *self, PyObject *args)
+static Made *find_made(MadeLog *log, uint64_t wanted)
 {
-    unsigned long long wanted;
-    int thread;
-    if (!PyArg_ParseTuple(args, "Ki", &wanted, &thread)) return NULL;
-    MadeLog *log = &self->made[thread & 255];
     uint32_t low = 0, high = log->used;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         Made *made = &log->items[(log->start + middle) % log->room];
         if (made->high <= wanted) low = middle + 1; else high = middle;
     }
-    if (low < log->used) {
-        Made *made = &log->items[(log->start + low) % log->room];
-        if (made->low <= wanted)
-            return Py_BuildValue("IIIIK", made->site, made->op, made->module, made->call,
-                                 (unsigned long long)made->seq);
-    }
+    if (low == log->used) return NULL;
+    Made *made = &log->items[(log->start + low) % log->room];
+    return made->low <= wanted ? made : NULL;
+}
+
+/* Sequence numbers are counted by thread, and a node does not tell its thread: the calling thread is
+ * asked first. */
+static PyObject *mode_made_by(Mode *self, PyObject *number)
+{
+    uint64_t wanted = PyLong_AsUnsignedLongLong(number);
+    if (wanted == (uint64_t)-1) { PyErr_Clear(); Py_RETURN_NONE; }
+    int own = tape_thread(self->tape);
+    Made *made = find_made(&self->made[own], wanted);
+    for (int i = 0; !made && i < self->tape->n_threads; i++)
+        if (i != own) made = find_made(&self->made[i], wanted);
+    if (!made) Py_RETURN_NONE;
+    return Py_BuildValue("IIIIK", made->site, made->op, made->module, made->call, (unsigned long long)made->seq);
+}
+
+/* The system gives a new thread the identity of one that ended, and torch counts its nodes from 0: what
+ * the old one made keeps its own place. */
+static PyObject *mode_begin_thread(Mode *self, PyObject *unused)
+{
+    Tape *tape = self->tape;
+    unsigned long ident = PyThread_get_thread_ident();
+    for (int i = 0; i < tape->n_threads; i++)
+        if (tape->threads[i] == ident) tape->threads[i] = 0;
+    int thread = tape_thread(tape);
+    self->made[thread].used = self->made[thread].start = 0;
+    memset(&self->now[thread], 0, sizeof self->now[thread]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_set_module(Mode *self, PyObject *args)
+{
+    int thread = tape_thread(self->tape);
+    if (!PyArg_ParseTuple(args, "II", &self->now[thread].module, &self->now[thread].path)) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_set_pass(Mode *self, PyObject *args)
+{
+    if (!PyArg_ParseTuple(args, "I", &self->now[tape_thread(self->tape)].pass)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -1171,19 +1205,19 @@ static PyObject *mode_enter_made(Mode *self, PyObject *args)
 
 static PyMethodDef mode_methods[] = {
     {"__torch_function__", (PyCFunction)(void (*)(void))mode_torch_function, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"made_by", (PyCFunction)mode_made_by, METH_VARARGS,
-     "made_by(sequence_nr, thread): (site, op, module, call, seq) of the operation that made a node, or None."},
+    {"made_by", (PyCFunction)mode_made_by, METH_O,
+     "made_by(sequence_nr): (site, op, module, call, seq) of the operation that made a node, or None."},
+    {"begin_thread", (PyCFunction)mode_begin_thread, METH_NOARGS, "The calling thread has just been started."},
+    {"set_module", (PyCFunction)mode_set_module, METH_VARARGS, "set_module(id, path): what runs in this thread."},
+    {"set_pass", (PyCFunction)mode_set_pass, METH_VARARGS, "set_pass(id): what runs in this thread, 0 for none."},
     {"log_forward", (PyCFunction)mode_enter_made, METH_VARARGS,
      "log_forward(op, low, high, seq, t_ns): record an operation that was seen another way."},
     {"here", (PyCFunction)mode_here, METH_NOARGS, "The id of the site of the nearest user frame, 0 for none."},
     {NULL},
 };
 static PyMemberDef mode_members[] = {
-    {"module", T_UINT, offsetof(Mode, module), 0, NULL},
-    {"module_path", T_UINT, offsetof(Mode, module_path), 0, NULL},
     {"round", T_UINT, offsetof(Mode, round), 0, NULL},
     {"paused", T_INT, offsetof(Mode, paused), 0, NULL},
-    {"running_pass", T_UINT, offsetof(Mode, pass), 0, NULL},
     {"evicted", T_ULONGLONG, offsetof(Mode, evicted), READONLY, NULL},
     {NULL},
 };

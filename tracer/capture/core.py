@@ -33,7 +33,7 @@ core.setup(
     torch.nn.Parameter,
     torch.strided,
     torch._C._current_graph_task_id,
-    torch.autograd._get_sequence_nr,
+    torch._C._autograd._get_sequence_nr,
     torch._C.DisableTorchFunction,
     _dtypes(),
 )

@@ -17,7 +17,7 @@ from tracer.capture.ledger import LeafState
 from tracer.capture.readings import NONE
 from tracer.capture.recorder import packed
 from tracer.records.events import Accumulate, Outcome, Pass, PassBegin, PassEnd
-from tracer.records.graph import Graph
+from tracer.records.graph import Graph, NodeKind
 from tracer.records.stream import ENTRY_SAME
 
 if TYPE_CHECKING:
@@ -29,8 +29,19 @@ SAME = bytes([ENTRY_SAME])
 class LeafProbe:
     """The prehook of one `AccumulateGrad`: what arrives, and what `.grad` held before."""
 
-    __slots__ = ("accumulated", "before", "incoming", "leaf", "live", "node", "order", "same", "seq",
-                 "state", "t_ns")  # fmt: skip
+    __slots__ = (
+        "accumulated",
+        "before",
+        "incoming",
+        "leaf",
+        "live",
+        "node",
+        "order",
+        "same",
+        "seq",
+        "state",
+        "t_ns",
+    )
 
     def __init__(
         self, live: LivePass, node: int, leaf: Tensor, state: LeafState, *, same: bool
@@ -123,7 +134,7 @@ class LivePass:
 
     def _attach_node(self, number: int, fn: Any, same: bytes) -> None:
         kind = self.graph.nodes[number].kind
-        custom = kind is structure.NodeKind.CUSTOM
+        custom = kind is NodeKind.CUSTOM
         begins, ends = (self.user_code_begins, self.user_code_ends) if custom else (None, None)
         probe = NodeProbe(self.state, number, same, not custom, begins, ends)
         pre = fn.register_prehook(probe)
@@ -215,11 +226,18 @@ class LivePass:
         after = self.session.ledger.accumulated(probe.leaf, probe.state)
         recorder.emit(
             Accumulate(
-                seq=probe.seq, t_ns=probe.t_ns, thread=recorder.tape.thread(), pass_id=self.state.id,
-                leaf=probe.state.id, node=node, order=probe.order, before=packed(probe.before),
-                incoming=packed(probe.incoming), after=packed(after),
+                seq=probe.seq,
+                t_ns=probe.t_ns,
+                thread=recorder.tape.thread(),
+                pass_id=self.state.id,
+                leaf=probe.state.id,
+                node=node,
+                order=probe.order,
+                before=packed(probe.before),
+                incoming=packed(probe.incoming),
+                after=packed(after),
             )
-        )  # fmt: skip
+        )
 
     def settle_leaf(self, state: LeafState) -> None:
         """Enter what the engine added to a leaf before user code writes to its `.grad`."""
@@ -238,7 +256,9 @@ class LivePass:
         self._pushed = self.state.guarded = 0  # the engine itself restores the modes of a node
         for node in list(self.unsettled):
             self.settle(node)
-        self.failed_at = max(self.state.open, key=lambda node: self.state.open[node].order, default=None)
+        self.failed_at = max(
+            self.state.open, key=lambda node: self.state.open[node].order, default=None
+        )
         for probe in self.state.open.values():
             probe.abandon()
         self.state.open.clear()
@@ -329,7 +349,7 @@ class Engine:
         live.leaves = leaves
         self._running.setdefault(live.thread, []).append(live)
         recorder.current_pass.setdefault(live.thread, []).append(record.id)
-        session.mode.running_pass = record.id
+        session.mode.set_pass(record.id)
         for tensor, state in leaves.values():
             session.ledger.check_data(tensor, state)
         live.attach()
@@ -337,10 +357,12 @@ class Engine:
         recorder.writer.put(live.record)
         recorder.emit(
             PassBegin(
-                seq=recorder.tape.next_seq(), t_ns=live.record.begin_ns, thread=record.thread,
+                seq=recorder.tape.next_seq(),
+                t_ns=live.record.begin_ns,
+                thread=record.thread,
                 pass_id=record.id,
             )
-        )  # fmt: skip
+        )
         return live
 
     def _end(self, live: LivePass, error: BaseException | None) -> None:
@@ -352,10 +374,12 @@ class Engine:
         self._leave(live)
         recorder.emit(
             PassEnd(
-                seq=recorder.tape.next_seq(), t_ns=end_ns, thread=live.record.thread,
+                seq=recorder.tape.next_seq(),
+                t_ns=end_ns,
+                thread=live.record.thread,
                 pass_id=live.record.id,
             )
-        )  # fmt: skip
+        )
         recorder.writer.put(_ended(live, end_ns, error))
         if not self._running:
             session.round_ends()
@@ -369,7 +393,7 @@ class Engine:
         if not passes:
             del self._running[live.thread]
             del self._session.recorder.current_pass[live.thread]
-        self._session.mode.running_pass = ids[-1] if ids else 0
+        self._session.mode.set_pass(ids[-1] if ids else 0)
 
 
 def _ended(live: LivePass, end_ns: int, error: BaseException | None) -> Pass:
@@ -378,9 +402,12 @@ def _ended(live: LivePass, end_ns: int, error: BaseException | None) -> Pass:
         outcome = Outcome(type(error).__name__, str(error), live.failed_at)
     state = live.state
     return replace(
-        live.record, end_ns=end_ns, outcome=outcome, node_count=state.node_count,
+        live.record,
+        end_ns=end_ns,
+        outcome=outcome,
+        node_count=state.node_count,
         leaf_count=state.leaf_count,
-    )  # fmt: skip
+    )
 
 
 class _Call:
@@ -407,8 +434,15 @@ class _Call:
 
     @classmethod
     def read(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-        names = ("tensors", "grad_tensors", "keep_graph", "create_graph", "inputs",
-                 "allow_unreachable", "accumulate_grad")  # fmt: skip
+        names = (
+            "tensors",
+            "grad_tensors",
+            "keep_graph",
+            "create_graph",
+            "inputs",
+            "allow_unreachable",
+            "accumulate_grad",
+        )
         given = dict(zip(names, args, strict=False)) | kwargs
         return cls(
             given["tensors"],

@@ -22,32 +22,39 @@ After = Callable[[Any, Any, BaseException | None], None]
 
 _GETTERS_THAT_COMPUTE = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 _IGNORED = frozenset(
-    """backward grad size dim numel nelement stride storage_offset is_contiguous data_ptr element_size
-    type is_floating_point is_complex is_signed is_inference has_names get_device untyped_storage
-    storage storage_type __len__ __hash__ __repr__ __format__ __dir__ __reduce_ex__ __deepcopy__
-    __contains__ ndimension is_same_size _is_view _make_subclass _is_zerotensor is_neg is_conj
-    result_type can_cast promote_types is_nonzero is_distributed is_pinned is_set_to is_shared
-    set_default_dtype get_default_dtype set_default_device is_tensor is_storage finfo iinfo
-    broadcast_shapes save load is_grad_enabled _get_tracing_state names align_as align_to rename
-    share_memory_ pin_memory module_load __delitem__ __dlpack__ __dlpack_device__ __torch_function__
-    sym_size sym_numel sym_stride manual_seed seed initial_seed get_rng_state set_rng_state
-    _foreach_norm handle_torch_function is_vulkan_available set_printoptions _has_compatible_shallow_copy_type
-    """.split()
+    (
+        "backward grad size dim numel nelement stride storage_offset is_contiguous data_ptr "
+        "element_size type is_floating_point is_complex is_signed is_inference has_names "
+        "get_device untyped_storage storage storage_type __len__ __hash__ __repr__ __format__ "
+        "__dir__ __reduce_ex__ __deepcopy__ __contains__ ndimension is_same_size _is_view "
+        "_make_subclass _is_zerotensor is_neg is_conj result_type can_cast promote_types "
+        "is_nonzero is_distributed is_pinned is_set_to is_shared set_default_dtype "
+        "get_default_dtype set_default_device is_tensor is_storage finfo iinfo broadcast_shapes "
+        "save load is_grad_enabled _get_tracing_state names align_as align_to rename "
+        "share_memory_ pin_memory module_load __delitem__ __dlpack__ __dlpack_device__ "
+        "__torch_function__ sym_size sym_numel sym_stride manual_seed seed initial_seed "
+        "get_rng_state set_rng_state handle_torch_function is_vulkan_available "
+        "set_printoptions _has_compatible_shallow_copy_type"
+    ).split()
 )
 _TO_PYTHON = frozenset(
     "item tolist numpy __float__ __int__ __bool__ __index__ __complex__ __array__".split()
 )
 _AUGMENTED = frozenset(
-    f"__i{name}__" for name in "add sub mul matmul truediv div floordiv mod pow and or xor lshift rshift".split()
-)
+    f"__i{name}__"
+    for name in (
+        "add", "sub", "mul", "matmul", "truediv", "div", "floordiv", "mod", "pow", "and", "or",
+        "xor", "lshift", "rshift",
+    )
+)  # fmt: skip
 
 
 def qualified_name(function: Any) -> str:
     """The function's name as a user writes it: `torch.mul`, `Tensor.add_`, `Tensor.grad.__get__`."""
     name = getattr(function, "__name__", type(function).__name__)
-    owner = getattr(function, "__self__", None)
-    if name in ("__get__", "__set__", "__delete__") and hasattr(owner, "__name__"):
-        return f"Tensor.{owner.__name__}.{name}"
+    if name in ("__get__", "__set__", "__delete__"):
+        owner = getattr(getattr(function, "__self__", None), "__name__", "?")
+        return f"Tensor.{owner}.{name}"
     qualname = getattr(function, "__qualname__", name)
     module = getattr(function, "__module__", None) or ""
     if qualname.startswith(("TensorBase.", "Tensor.", "_TensorBase.")):
@@ -111,7 +118,8 @@ class Operations:
             "torch._set_grad_enabled": (self._keep, self._after_grad_mode),
             "Tensor.register_hook": (self._keep_both, self._after_register(TENSOR_HOOK)),
             "Tensor.register_post_accumulate_grad_hook": (
-                self._keep_both, self._after_register(ACCUMULATE_HOOK),
+                self._keep_both,
+                self._after_register(ACCUMULATE_HOOK),
             ),
             "Tensor.retain_grad": (self._keep_both, self._after_register(RETAIN_GRAD)),
             "Tensor.grad.__get__": (self._keep, self._after_grad_get),
@@ -120,7 +128,7 @@ class Operations:
             "Tensor.data.__get__": (self._keep, self._after_data_get),
             "Tensor.data.__set__": (self._before_data_set, self._after_data_set),
             "Tensor.detach": (self._keep, self._after_detach),
-        }.get(qualified)  # fmt: skip
+        }.get(qualified)
         if special is not None:
             return False, special[0], special[1]
         if name in ("__get__", "__set__", "__delete__"):
@@ -159,17 +167,19 @@ class Operations:
         recorder = session.recorder
         recorder.emit(
             GradMode(
-                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
-                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), mode=mode,
+                **recorder.stamp(),
+                mode=mode,
                 site=recorder.site(self._region),
             )
-        )  # fmt: skip
+        )
 
     def _after_register(self, kind: str) -> After:
         def after(call: Any, result: Any, error: BaseException | None) -> None:
             if error is None:
                 args, kwargs = call
-                function = args[1] if len(args) > 1 else (kwargs or {}).get("hook", args[0].retain_grad)
+                function = (
+                    args[1] if len(args) > 1 else (kwargs or {}).get("hook", args[0].retain_grad)
+                )
                 session = self._session
                 session.hooks.added(args[0], kind, function, result, session.mode.here())
 
@@ -182,13 +192,12 @@ class Operations:
             tensor = args[0]
             recorder.emit(
                 GradRead(
-                    seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
-                    thread=recorder.tape.thread(), pass_id=recorder.pass_id(),
+                    **recorder.stamp(),
                     tensor=recorder.tensor_name(tensor),
                     sequence_nr=tensor.grad_fn._sequence_nr(),
                     site=recorder.site(session.mode.here()),
                 )
-            )  # fmt: skip
+            )
 
     def _before_grad_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         state = self._session.ledger.find(args[0])
@@ -276,12 +285,24 @@ class Operations:
             op = recorder.writer.string(f"Tensor.{kind.removeprefix('.')}")
             self._names[op] = f"Tensor.{kind.removeprefix('.')}"
             self._emit(
-                op, (source,), (result,), self._session.mode.here(), recorder.tape.next_seq(),
-                recorder.tape.now(), Cut(kind, (recorder.tensor_name(source),)),
-            )  # fmt: skip
+                op,
+                (source,),
+                (result,),
+                self._session.mode.here(),
+                recorder.tape.next_seq(),
+                recorder.tape.now(),
+                Cut(kind, (recorder.tensor_name(source),)),
+            )
 
     def plain(
-        self, op: int, args: tuple[Any, ...], kwargs: Any, result: Any, site: int, seq: int, t_ns: int
+        self,
+        op: int,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        result: Any,
+        site: int,
+        seq: int,
+        t_ns: int,
     ) -> None:
         """Record an operation that made no node: outside the graph, or one that cut history."""
         if self._session.in_optimizer():
@@ -324,13 +345,19 @@ class Operations:
         recorder = session.recorder
         recorder.emit(
             Forward(
-                seq=seq, t_ns=t_ns, thread=recorder.tape.thread(), pass_id=recorder.pass_id(),
-                op=session.op_name(op), site=recorder.site(site),
-                module=session.modules.current_path(), grad_mode=_current_grad_mode(),
+                seq=seq,
+                t_ns=t_ns,
+                thread=recorder.tape.thread(),
+                pass_id=recorder.pass_id(),
+                op=session.op_name(op),
+                site=recorder.site(site),
+                module=session.modules.current_path(),
+                grad_mode=_current_grad_mode(),
                 inputs=tuple(self._ref(tensor) for tensor in inputs[:8]),
-                outputs=tuple(self._made_by(tensor, seq) for tensor in outputs[:8]), cut=cut,
+                outputs=tuple(self._made_by(tensor, seq) for tensor in outputs[:8]),
+                cut=cut,
             )
-        )  # fmt: skip
+        )
 
     def _ref(self, tensor: Tensor) -> TensorRef:
         session = self._session
@@ -341,9 +368,11 @@ class Operations:
             origin = session.made_by(tensor.grad_fn._sequence_nr())
             made_by = origin[4] if origin is not None else None
         return TensorRef(
-            meta_of(tensor), made_by, state.id if state else None,
+            meta_of(tensor),
+            made_by,
+            state.id if state else None,
             session.recorder.tensor_name(tensor),
-        )  # fmt: skip
+        )
 
     def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
         if len(self._made) > 8192:

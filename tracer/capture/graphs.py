@@ -95,5 +95,3 @@ def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) ->
     for number, origin in enumerate(origins):
         if origin.site is not None and origin.variables and number not in kept:
             origins[number] = structure.Origin(origin.site, origin.op, origin.module, origin.call)
-
-

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tracer.capture.core import Around, NodeProbe
 from tracer.capture.readings import NONE
+from tracer.capture.recorder import all_packed
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Hook, HookAdded, HookRemoved, HookRun
 
@@ -78,11 +79,11 @@ class HookBook:
         recorder = self._recorder
         recorder.emit(
             HookAdded(
-                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
-                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), hook=record,
+                **recorder.stamp(),
+                hook=record,
                 site=recorder.site(site),
             )
-        )  # fmt: skip
+        )
 
     def _remember(self, record: Hook, hooks: HookDict, key: int) -> Registered:
         registered = Registered(record, weakref.ref(hooks), key)
@@ -94,9 +95,13 @@ class HookBook:
         defined, text = self._sites.function_site(function)
         self._recorder.add_site(defined)
         record = Hook(
-            self._count, kind, text or type(function).__qualname__, subject, defined,
+            self._count,
+            kind,
+            text or type(function).__qualname__,
+            subject,
+            defined,
             self._recorder.site(site),
-        )  # fmt: skip
+        )
         self._recorder.writer.put(record)
         return record
 
@@ -113,11 +118,11 @@ class HookBook:
         recorder = self._recorder
         recorder.emit(
             HookRemoved(
-                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
-                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), hook=registered.hook,
+                **recorder.stamp(),
+                hook=registered.hook,
                 site=recorder.site(site),
             )
-        )  # fmt: skip
+        )
 
     # ---- during a pass
 
@@ -188,10 +193,12 @@ class HookProbe:
                 given = self._given(args)
                 tape = self.recorder.tape
                 token = (
-                    tape.next_seq(), tape.now(), given,
+                    tape.next_seq(),
+                    tape.now(),
+                    given,
                     tuple(self.recorder.entry(tensor) for tensor in given),
                     tuple(None if t is None else t._version for t in given),
-                )  # fmt: skip
+                )
             live.user_code_begins()
             return token
         except Exception as error:
@@ -221,12 +228,19 @@ class HookProbe:
         recorder = self.recorder
         recorder.emit(
             HookRun(
-                seq=seq, t_ns=t_ns, thread=recorder.tape.thread(), pass_id=self.live.state.id,
-                hook=self.hook, node=self.node, input_nr=self.input_nr,
-                before=before, after=after, changed=error is None and after != before,
+                seq=seq,
+                t_ns=t_ns,
+                thread=recorder.tape.thread(),
+                pass_id=self.live.state.id,
+                hook=self.hook,
+                node=self.node,
+                input_nr=self.input_nr,
+                before=all_packed(before),
+                after=all_packed(after),
+                changed=error is None and after != before,
                 raised=type(error).__name__ if error is not None else "",
             )
-        )  # fmt: skip
+        )
         if self.hook.kind == ACCUMULATE_HOOK:
             self.live.resettle(self.node)
 

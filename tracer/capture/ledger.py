@@ -93,7 +93,14 @@ class Ledger:
 
     def _put(self, state: LeafState, name: str) -> None:
         self._recorder.writer.put(
-            Leaf(state.id, name, state.first.meta, None, packed(state.first.data), packed(state.first.grad))
+            Leaf(
+                state.id,
+                name,
+                state.first.meta,
+                None,
+                packed(state.first.data),
+                packed(state.first.grad),
+            )
         )
 
     def name(self, state: LeafState, name: str) -> None:

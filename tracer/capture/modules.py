@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,27 @@ if TYPE_CHECKING:
 _CALLEE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?=\()")
 
 
+class _ThreadState(threading.local):
+    """The modules that are running in one thread, the outermost first."""
+
+    def __init__(self) -> None:
+        self.stack: list[ModuleRef] = []
+        self.paths: dict[int, str] = {}
+        self.root = ""
+
+
 class Modules:
     """Follows the calls of modules; `before` and `after` are called around `Module.__call__`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._stack: list[ModuleRef] = []
+        self._local = _ThreadState()
         self._paths: weakref.WeakKeyDictionary[torch.nn.Module, dict[int, str]] = (
             weakref.WeakKeyDictionary()
         )
-        self._current: dict[int, str] = {}
         self._calls: dict[tuple[str, str], int] = {}
         self._refs: dict[tuple[str, str, int], ModuleRef] = {}
         self._by_id: dict[int, ModuleRef] = {}
-        self._root = ""
 
     def before(self, args: tuple[Any, ...], kwargs: Any) -> ModuleRef | None:
         """A module is called: it is the current one from here on."""
@@ -42,7 +50,7 @@ class Modules:
         except Exception as error:
             session.recorder.fault(error)
             return None
-        self._stack.append(ref)
+        self._local.stack.append(ref)
         self._show(ref)
         return ref
 
@@ -50,26 +58,28 @@ class Modules:
         """A module returned or raised: the one that called it is current again."""
         if ref is None:
             return
-        self._stack.pop()
-        self._show(self._stack[-1] if self._stack else None)
+        self._local.stack.pop()
+        self._show(self._local.stack[-1] if self._local.stack else None)
 
     def _show(self, ref: ModuleRef | None) -> None:
-        mode = self._session.mode
-        mode.module = ref.id if ref is not None else 0
-        mode.module_path = self._session.recorder.writer.string(ref.path) if ref is not None else 0
+        session = self._session
+        if ref is None:
+            session.mode.set_module(0, 0)
+        else:
+            session.mode.set_module(ref.id, session.recorder.writer.string(ref.path))
 
     def _enter(self, module: torch.nn.Module) -> ModuleRef:
         cls = type(module).__name__
-        if not self._stack:
-            self._root = self._root_name(cls)
-            self._current = self._paths_below(module)
-        path = self._current.get(id(module))
+        if not self._local.stack:
+            self._local.root = self._root_name(cls)
+            self._local.paths = self._paths_below(module)
+        path = self._local.paths.get(id(module))
         if path is None:
-            path = f"{self._stack[-1].path if self._stack else self._root}.{cls}"
+            path = f"{self._local.stack[-1].path if self._local.stack else self._local.root}.{cls}"
         elif path:
-            path = f"{self._root}.{path}"
+            path = f"{self._local.root}.{path}"
         else:
-            path = self._root
+            path = self._local.root
         call = self._calls[path, cls] = self._calls.get((path, cls), 0) + 1
         ref = self._refs.get((path, cls, call))
         if ref is None:
@@ -97,9 +107,9 @@ class Modules:
 
     def current_path(self) -> str:
         """The path of the module that is running, empty outside of any."""
-        return self._stack[-1].path if self._stack else ""
+        return self._local.stack[-1].path if self._local.stack else ""
 
     def round_ends(self) -> None:
         """Count calls anew: what follows leads to another backward pass."""
-        if not self._stack:
+        if not self._local.stack:
             self._calls.clear()

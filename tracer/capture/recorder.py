@@ -6,8 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol, TypedDict, cast
 
 from torch import Tensor
 
@@ -35,15 +34,18 @@ class Writer(Protocol):
 
     def dropped(self, reason: str, count: int = 1) -> None: ...
 
-    def _spill(self) -> None:
-        try:
-            self.flush()
-        except Exception as error:
-            self.fault(error)
-
     def due(self) -> bool: ...
 
     def flush(self) -> None: ...
+
+
+class Stamp(TypedDict):
+    """Order, time, thread and pass: what all events have."""
+
+    seq: int
+    t_ns: int
+    thread: int
+    pass_id: int | None
 
 
 def packed(entry: bytes) -> Gradient | None:
@@ -51,11 +53,21 @@ def packed(entry: bytes) -> Gradient | None:
     return cast("Gradient | None", entry)
 
 
+def all_packed(entries: tuple[bytes, ...]) -> tuple[Gradient | None, ...]:
+    """Entries as an event carries them."""
+    return cast("tuple[Gradient | None, ...]", entries)
+
+
 class Recorder:
     """Gives events their order and hands them on; stops for good at the first failure of our own."""
 
     def __init__(
-        self, writer: Writer, *, name_of: Callable[[Tensor], str], few: int = 16, statistics: bool = True
+        self,
+        writer: Writer,
+        *,
+        name_of: Callable[[Tensor], str],
+        few: int = 16,
+        statistics: bool = True,
     ) -> None:
         self.writer = writer
         self.tensor_name = name_of
@@ -97,6 +109,13 @@ class Recorder:
         """The pass that runs in the calling thread, None outside of any."""
         running = self.current_pass.get(threading.get_ident())
         return running[-1] if running else None
+
+    def stamp(self) -> Stamp:
+        """What an event that happens now begins with."""
+        tape = self.tape
+        return Stamp(
+            seq=tape.next_seq(), t_ns=tape.now(), thread=tape.thread(), pass_id=self.pass_id()
+        )
 
     def emit(self, event: Event) -> None:
         """Hand on an event after what is on the tape."""
@@ -140,21 +159,27 @@ class Recorder:
         """Enter a write to a leaf's `.grad` by user code."""
         self.emit(
             GradWrite(
-                seq=self.tape.next_seq(), t_ns=self.tape.now(), thread=self.tape.thread(),
-                pass_id=self.pass_id(), leaf=leaf, how=how, before=packed(before),
-                after=packed(after), site=self.site(site),
+                **self.stamp(),
+                leaf=leaf,
+                how=how,
+                before=packed(before),
+                after=packed(after),
+                site=self.site(site),
             )
-        )  # fmt: skip
+        )
 
     def data_write(self, leaf: int, how: str, before: bytes, after: bytes, site: int) -> None:
         """Enter a write to a leaf's values."""
         self.emit(
             DataWrite(
-                seq=self.tape.next_seq(), t_ns=self.tape.now(), thread=self.tape.thread(),
-                pass_id=self.pass_id(), leaf=leaf, how=how, before=packed(before),
-                after=packed(after), site=self.site(site),
+                **self.stamp(),
+                leaf=leaf,
+                how=how,
+                before=packed(before),
+                after=packed(after),
+                site=self.site(site),
             )
-        )  # fmt: skip
+        )
 
     # ---- our own failures
 
@@ -166,9 +191,6 @@ class Recorder:
         self.failed = f"{type(error).__name__}: {error}" if error is not None else "unknown"
         if os.environ.get("TRACER_DEBUG") and error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
-        print(
-            f"tracer: recording stopped ({self.failed}); the program goes on untraced.",
-            file=sys.stderr,
+        sys.stderr.write(
+            f"tracer: recording stopped ({self.failed}); the program goes on untraced.\n"
         )
-
-

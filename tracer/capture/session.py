@@ -16,23 +16,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from tracer.capture import structure
+from tracer.capture.compiled import CompiledRegions
 from tracer.capture.core import Around, ModeCore
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
 from tracer.capture.graphs import GraphBook, Leaves
 from tracer.capture.hooks import HookBook
-from tracer.capture.ledger import Ledger, LeafState, leaf_of
+from tracer.capture.ledger import LeafState, Ledger, leaf_of
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Mark, OptimizerStep
 
-
+_next_sequence_nr = torch._C._autograd._get_sequence_nr
 DrawLikeness = Callable[[Sequence[Any], structure.Walk], tuple[str, str]]
 
 
-class _Mode(ModeCore, TorchFunctionMode):  # type: ignore[misc, valid-type]
+class _Mode(ModeCore, TorchFunctionMode):  # type: ignore[misc]
     """Sees every `torch` call of user code, in C."""
 
     def __init__(self, *_core: Any) -> None:
@@ -70,17 +71,23 @@ class Session:
         self.engine = Engine(self)
         self.operations = Operations(self)
         self.names = NameBook()
+        self.compiled = CompiledRegions(self)
         self.optimizer: list[str] = []
         self.paused = False
         self._draw_likeness = draw_likeness
         self._codes: list[Any] = []
         self._op_names: dict[int, str] = {}
         self._leaf_names: dict[int, str] = {}
-        self._undo: list[Any] = []
+        self._undo: list[Callable[[], None]] = []
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
         self.mode = _Mode(
-            self.recorder.tape, self.operations.describe, self._is_user, self._site_of,
-            self.operations.plain, self.recorder.fault,
-        )  # fmt: skip
+            self.recorder.tape,
+            self.operations.describe,
+            self._is_user,
+            self._site_of,
+            self.operations.plain,
+            self.recorder.fault,
+        )
 
         self.recorder.stop = self.pause
 
@@ -91,41 +98,73 @@ class Session:
         if Session.active is not None:
             raise RuntimeError("a trace is already being recorded in this process")
         Session.active = self
-        self._replace(
-            Variable, "_execution_engine",
+        self.replace(
+            Variable,
+            "_execution_engine",
             _Door(
                 Variable._execution_engine,
-                Around(Variable._execution_engine.run_backward, self.engine.before, self.engine.after),
+                Around(
+                    Variable._execution_engine.run_backward, self.engine.before, self.engine.after
+                ),
             ),
-        )  # fmt: skip
+        )
         call = torch.nn.Module.__call__
-        self._replace(torch.nn.Module, "__call__", Around(call, self.modules.before, self.modules.after))
+        self.replace(
+            torch.nn.Module, "__call__", Around(call, self.modules.before, self.modules.after)
+        )
         apply = torch.autograd.Function.__dict__["apply"].__func__
-        self._replace(
-            torch.autograd.Function, "apply",
+        self.replace(
+            torch.autograd.Function,
+            "apply",
             classmethod(Around(apply, self._before_apply, self._after_apply)),
-        )  # fmt: skip
+        )
         remove = RemovableHandle.remove
-        self._replace(RemovableHandle, "remove", Around(remove, self._before_remove, self._after_remove))
-        handles = (
+        self.replace(
+            RemovableHandle, "remove", Around(remove, self._before_remove, self._after_remove)
+        )
+        for handle in (
             optimizers.register_optimizer_step_pre_hook(self._before_step),
             optimizers.register_optimizer_step_post_hook(self._after_step),
-        )
-        self._undo.append(lambda: [handle.remove() for handle in handles])
+        ):
+            self._undo.append(handle.remove)
         for name in ("__enter__", "__exit__"):
             method = getattr(torch.inference_mode, name)
-            changed = Around(method, self.operations.before_inference, self.operations.after_inference)
-            self._replace(torch.inference_mode, name, changed)
-        self._push_mode()
-
-    def _replace(self, owner: Any, name: str, value: Any) -> None:
-        original = owner.__dict__[name]
-        setattr(owner, name, value)
-        self._undo.append(lambda: setattr(owner, name, original))
-
-    def _push_mode(self) -> None:
+            changed = Around(
+                method, self.operations.before_inference, self.operations.after_inference
+            )
+            self.replace(torch.inference_mode, name, changed)
+        bootstrap = threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
+        self.replace(
+            threading.Thread,
+            "_bootstrap_inner",
+            Around(bootstrap, self._before_thread, self._after_thread),
+        )
+        self.compiled.install()
         torch._C._push_on_torch_function_stack(self.mode)
-        self._mode_thread = threading.get_ident()
+
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Put ours in the place of an attribute of a class or module, until the recording ends."""
+        self._replaced.append((owner, name, owner.__dict__[name], value))
+        setattr(owner, name, value)
+
+    def put_originals(self) -> None:
+        """Put back all that we replaced, for as long as code is being compiled."""
+        for owner, name, original, _value in reversed(self._replaced):
+            setattr(owner, name, original)
+
+    def put_replacements(self) -> None:
+        """Put ours in place again, unless the recording has ended meanwhile."""
+        if Session.active is self:
+            for owner, name, _original, value in self._replaced:
+                setattr(owner, name, value)
+
+    def _before_thread(self, args: tuple[Any, ...], kwargs: Any) -> bool:
+        self.mode.begin_thread()
+        torch._C._push_on_torch_function_stack(self.mode)
+        return True
+
+    def _after_thread(self, token: Any, result: object, error: BaseException | None) -> None:
+        """The thread ends, and its stack of modes with it."""
 
     def abandon(self) -> None:
         """Stop watching in a fork of the recording process, and touch nothing that is its."""
@@ -137,7 +176,9 @@ class Session:
         if Session.active is not self:
             return
         self.mode.paused = 1
-        self._pop_mode()
+        self.take_mode_off()
+        self.put_originals()
+        self._replaced.clear()
         while self._undo:
             self._undo.pop()()
         Session.active = None
@@ -150,16 +191,18 @@ class Session:
                 )
             self.recorder.close()
 
-    def _pop_mode(self) -> None:
-        """Take our mode off the stack, and leave those that the user put above it."""
+    def take_mode_off(self) -> bool:
+        """Take our mode off the thread's stack and leave the user's; whether it was on it."""
         above = []
-        while torch._C._len_torch_function_stack():
+        found = False
+        while not found and torch._C._len_torch_function_stack():
             top = torch._C._pop_torch_function_stack()
-            if top is self.mode:
-                break
-            above.append(top)
+            found = top is self.mode
+            if not found:
+                above.append(top)
         for mode in reversed(above):
             torch._C._push_on_torch_function_stack(mode)
+        return found
 
     def is_mine(self) -> bool:
         """Whether this is the process that began the recording, and not a fork of it."""
@@ -176,7 +219,7 @@ class Session:
 
     def made_by(self, sequence_nr: int) -> Any:
         """(site, op, module, call, seq) of the operation that made a node, or None."""
-        return self.mode.made_by(sequence_nr, self.recorder.tape.thread())
+        return self.mode.made_by(sequence_nr)
 
     def saw_made(self, sequence_nr: int) -> bool:
         """Whether the node was made while we were watching, so that no hook on it escaped us."""
@@ -259,11 +302,11 @@ class Session:
     # ---- custom Functions, handles, optimizers
 
     def _before_apply(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        return torch.autograd._get_sequence_nr(), self.recorder.tape.now(), args[0]
+        return _next_sequence_nr(), self.recorder.tape.now(), args[0]
 
     def _after_apply(self, token: Any, result: Any, error: BaseException | None) -> None:
         low, begin, cls = token
-        if error is not None or self.mode.paused or torch.autograd._get_sequence_nr() == low:
+        if error is not None or self.mode.paused or _next_sequence_nr() == low:
             return
         try:
             name = f"{cls.__qualname__}.apply"
@@ -299,12 +342,12 @@ class Session:
         states = [self.ledger.find(parameter) for parameter in parameters]
         recorder.emit(
             OptimizerStep(
-                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
-                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), optimizer=name,
+                **recorder.stamp(),
+                optimizer=name,
                 site=recorder.site(self.mode.here()),
                 leaves=tuple(state.id for state in states if state is not None),
             )
-        )  # fmt: skip
+        )
 
     def in_optimizer(self) -> bool:
         """Whether an optimizer's own operations run (not its closure, which enables gradients)."""
@@ -321,11 +364,11 @@ class Session:
         recorder = self.recorder
         recorder.emit(
             Mark(
-                seq=recorder.tape.next_seq(), t_ns=recorder.tape.now(),
-                thread=recorder.tape.thread(), pass_id=recorder.pass_id(), text=text,
+                **recorder.stamp(),
+                text=text,
                 site=recorder.site(self.mode.here()),
             )
-        )  # fmt: skip
+        )
 
     def pause(self) -> None:
         """Record nothing until `resume`."""

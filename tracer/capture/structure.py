@@ -116,7 +116,7 @@ class Origin:
 
 def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
     """The metadata of each output of the forward operation, as the engine will check gradients."""
-    metas = []
+    metas: list[TensorMeta | None] = []
     for meta in getattr(fn, "_input_metadata", ()) or ():
         try:
             nested = bool(meta.is_nested_tensor)
@@ -188,6 +188,12 @@ def read_graph(
     return Graph(graph_id, tuple(nodes), edges, found.roots, digest)
 
 
+_NOTES = {
+    "CopySlices": "in-place on a view: the operation inside cannot be seen",
+    "CompiledFunctionBackward": "torch.compile: what it compiled runs as one node",
+}
+
+
 def saved_tensors(fn: Fn) -> tuple[tuple[SavedTensor, ...], str]:
     """What a node keeps for backward, and a note where that cannot be read.
 
@@ -198,10 +204,7 @@ def saved_tensors(fn: Fn) -> tuple[tuple[SavedTensor, ...], str]:
     for attribute in dir(type(fn)):
         if attribute.startswith("_raw_saved_"):
             saved.append(SavedTensor("_saved_" + attribute.removeprefix("_raw_saved_"), None))
-    note = ""
-    if type(fn).__name__ == "CopySlices":
-        note = "in-place on a view: the operation inside cannot be seen"
-    return tuple(saved), note
+    return tuple(saved), _NOTES.get(type(fn).__name__, "")
 
 
 def _attributes(fn: Fn) -> tuple[tuple[str, str], ...]:
@@ -220,5 +223,3 @@ def _attributes(fn: Fn) -> tuple[tuple[str, str], ...]:
             if isinstance(value, (int, float, str, bool, tuple, list, type(None))):
                 attributes.append((name, repr(value)[:120]))
     return tuple(attributes)
-
-

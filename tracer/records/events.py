@@ -296,6 +296,20 @@ class Dropped(Event):
 
 
 EVENT_KINDS: tuple[type[Event], ...] = (
-    Forward, GradMode, HookAdded, HookRemoved, PassBegin, PassEnd, NodeRun, HookRun, Accumulate,
-    GradWrite, DataWrite, GradRead, OptimizerStep, Recompute, Mark, Dropped,
+    Forward,
+    GradMode,
+    HookAdded,
+    HookRemoved,
+    PassBegin,
+    PassEnd,
+    NodeRun,
+    HookRun,
+    Accumulate,
+    GradWrite,
+    DataWrite,
+    GradRead,
+    OptimizerStep,
+    Recompute,
+    Mark,
+    Dropped,
 )

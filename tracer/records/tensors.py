@@ -50,6 +50,11 @@ class Gradient:
     @property
     def uniform(self) -> float | None:
         """The one value that all elements have, or None where they differ or are not known."""
-        if self.min is None or self.nans or self.min != self.max or self.meta.dtype.startswith("complex"):
+        if (
+            self.min is None
+            or self.nans
+            or self.min != self.max
+            or self.meta.dtype.startswith("complex")
+        ):
             return None
         return self.min
