@@ -14,8 +14,8 @@ SQLITE = b"SQLite format 3\0"
 
 def open_trace(path: Path) -> api.Trace:
     """Load a trace. Raise `TraceFileError` where it is missing, with the name that may be meant."""
-    if not path.exists():
-        raise TraceFileError(f"no such trace: {path}{suggest(path)}")
+    if not path.exists() and suggest(path):
+        raise TraceFileError(f"there is no file {path}{suggest(path)}")
     return api.load(path)
 
 

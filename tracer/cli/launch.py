@@ -57,7 +57,7 @@ def check_script(script: str) -> None:
         raise ScriptError("a script on standard input cannot be traced: save it to a file first")
     path = Path(script)
     if not path.exists():
-        raise ScriptError(f"no such script: {script}{suggest(path)}")
+        raise ScriptError(f"there is no script {script}{suggest(path)}")
     if path.is_dir():
         if not any((path / name).exists() for name in ("__main__.py", "__main__.pyc")):
             raise ScriptError(f"{script} is a folder without a __main__.py: name a script in it")

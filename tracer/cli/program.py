@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from difflib import get_close_matches
-from importlib import import_module, metadata
+from importlib import import_module
 
 import click
 
@@ -61,6 +61,8 @@ class Commands(click.Group):
 def print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     """Print the installed version and stop."""
     if wanted and not ctx.resilient_parsing:
+        from importlib import metadata  # costs as much as all the rest of `tracer --help`
+
         click.echo(f"tracer {metadata.version('autograd-tracer')}")
         ctx.exit()
 
@@ -99,6 +101,6 @@ def run() -> None:
 
 
 def close_quietly() -> int:
-    """Let Python's last flush succeed though the reader is gone; return the status of a SIGPIPE."""
+    """Let Python's last flush succeed though the reader is gone; return click's status for it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+    return 1
