@@ -1,0 +1,116 @@
+"""Frames in as they are made, rows of the `chunk` table out, each of a size worth a row."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tracer.store.columns import Row
+from tracer.store.entries import Packed
+from tracer.store.frames import scan_frames
+
+
+class Span(NamedTuple):
+    """What the frames of a chunk cover: least and greatest `seq` and pass (0: none has a pass), the
+    number of events, and a bit `1 << code` for each kind."""
+
+    first_seq: int
+    last_seq: int
+    first_pass: int
+    last_pass: int
+    events: int
+    kinds: int
+
+
+EMPTY = Span(0, 0, 0, 0, 0, 0)
+
+
+def span_of(frames: Packed) -> Span:
+    """Read the span of packed frames off their headers, about 0.3 µs a frame.
+
+    Raises ValueError for bytes that are not whole frames.
+    """
+    first_seq, last_seq, first_pass, last_pass, events, kinds = EMPTY
+    for _, kind, pass_id, seq in scan_frames(frames):
+        events += 1
+        kinds |= 1 << kind
+        if seq < first_seq or not first_seq:
+            first_seq = seq
+        if seq > last_seq:
+            last_seq = seq
+        if pass_id:
+            if pass_id < first_pass or not first_pass:
+                first_pass = pass_id
+            if pass_id > last_pass:
+                last_pass = pass_id
+    return Span(first_seq, last_seq, first_pass, last_pass, events, kinds)
+
+
+def joined(a: Span, b: Span) -> Span:
+    """The span of both."""
+    if not a.events or not b.events:
+        return a if a.events else b
+    return Span(
+        min(a.first_seq, b.first_seq),
+        max(a.last_seq, b.last_seq),
+        min(a.first_pass or b.first_pass, b.first_pass or a.first_pass),
+        max(a.last_pass, b.last_pass),
+        a.events + b.events,
+        a.kinds | b.kinds,
+    )
+
+
+class ChunkBuffer:
+    """Collects frames; a chunk is sealed once it holds `chunk_bytes`."""
+
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._sealed: list[Row] = []
+        self._sealed_bytes = 0
+        self._count = 0
+        self._begin_chunk()
+
+    def _begin_chunk(self) -> None:
+        self._frames = bytearray()
+        self._span = EMPTY
+        self._spanned = 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of bytes that `clear` would forget."""
+        return self._sealed_bytes + len(self._frames)
+
+    def add(self, frames: Packed, span: Span | None = None) -> None:
+        """Append frames; where their span is not given, it is read when the chunk is sealed."""
+        if span is not None:
+            self._read_span()
+            self._span = joined(self._span, span)
+            self._spanned += len(frames)
+        self._frames += frames
+        if len(self._frames) >= self._chunk_bytes:
+            self._seal()
+
+    def _read_span(self) -> None:
+        """Bring the chunk's span up to its last frame."""
+        if self._spanned < len(self._frames):
+            rest = bytes(self._frames[self._spanned :])
+            self._span = joined(self._span, span_of(rest))
+            self._spanned = len(self._frames)
+
+    def _seal(self) -> None:
+        self._read_span()
+        self._count += 1
+        self._sealed.append((self._count, *self._span, bytes(self._frames)))
+        self._sealed_bytes += len(self._frames)
+        self._begin_chunk()
+
+    def rows(self) -> list[Row]:
+        """All frames as rows; asked again before `clear`, the same rows."""
+        if self._frames:
+            self._seal()
+        return self._sealed
+
+    def clear(self) -> None:
+        """Forget all frames: they are stored."""
+        self._sealed = []
+        self._sealed_bytes = 0
+        self._begin_chunk()

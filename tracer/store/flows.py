@@ -1,0 +1,177 @@
+"""One pass's structure and node frames in; out, the gradients that other frames leave to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tracer.records.stream import ENTRY_RECEIVED, ENTRY_SAME, HEADER, NODE
+from tracer.records.tensors import Gradient, TensorMeta
+from tracer.store.archive import Archive
+from tracer.store.decoding import meta_at
+from tracer.store.entries import UNKNOWN_META, Packed, decode_entry, skip_entries
+
+NOT_RECORDED = "what was sent here was not recorded"
+
+_WIRINGS_KEPT = 4
+_MOST_SLOTS = 1 << 20
+"""A stranger's slot number must not become memory; PyTorch's widest nodes have thousands."""
+
+
+class Wiring:
+    """Which output leads to which input, and what metadata passes there, for one graph."""
+
+    def __init__(self, archive: Archive, graph: int) -> None:
+        self._archive = archive
+        outputs = archive.each(
+            "SELECT CAST(id AS INTEGER), CAST(outputs AS TEXT) FROM node WHERE graph = ?", graph
+        )
+        edges = archive.each(
+            "SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),"
+            " CAST(input_nr AS INTEGER) FROM edge WHERE graph = ?",
+            graph,
+        )
+        self._outputs: dict[int, str] = dict(outputs)
+        self._targets: dict[int, dict[int, tuple[int, int]]] = {}
+        self._sources: dict[tuple[int, int], tuple[int, int] | None] = {}
+        for source, slot, target, input_nr in edges:
+            self._targets.setdefault(source, {})[slot] = (target, input_nr)
+            place = (target, input_nr)
+            self._sources[place] = None if place in self._sources else (source, slot)
+        self._arriving: dict[int, tuple[TensorMeta, ...]] = {}
+        self._leaving: dict[int, tuple[TensorMeta, ...]] = {}
+
+    def arriving(self, node: int) -> tuple[TensorMeta, ...]:
+        """The metadata of each gradient that arrives at a node."""
+        metas = self._arriving.get(node)
+        if metas is None:
+            found = self._archive.metas(self._outputs.get(node, "[]"))
+            metas = tuple(meta or UNKNOWN_META for meta in found)
+            self._arriving[node] = metas
+        return metas
+
+    def leaving(self, node: int) -> tuple[TensorMeta, ...]:
+        """The metadata of each gradient that leaves a node, by slot."""
+        metas = self._leaving.get(node)
+        if metas is None:
+            slots = self._targets.get(node, {})
+            count = min(max(slots, default=-1), _MOST_SLOTS) + 1
+            metas = tuple(self._met(slots.get(slot)) for slot in range(count))
+            self._leaving[node] = metas
+        return metas
+
+    def _met(self, place: tuple[int, int] | None) -> TensorMeta:
+        return UNKNOWN_META if place is None else meta_at(self.arriving(place[0]), place[1])
+
+    def source(self, node: int, input_nr: int) -> tuple[int, int] | None:
+        """The node and slot of the one edge that leads to an input, None where there is not one."""
+        return self._sources.get((node, input_nr))
+
+
+class Wirings:
+    """The wirings of the graphs used last."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._kept: dict[int, Wiring] = {}
+
+    def of_pass(self, number: int) -> Wiring:
+        """The wiring of a pass's graph; of an unknown pass, that of graph 0."""
+        found = self._archive.rows("SELECT CAST(graph AS INTEGER) FROM pass WHERE id = ?", number)
+        graph = int(found[0][0]) if found else 0
+        wiring = self._kept.pop(graph, None)
+        if wiring is None:
+            wiring = Wiring(self._archive, graph)
+        self._kept[graph] = wiring
+        if len(self._kept) > _WIRINGS_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return wiring
+
+
+class _Place(NamedTuple):
+    """A gradient returned by a node."""
+
+    node: int
+    slot: int
+
+
+class PassFlow:
+    """What one pass's node frames sent, decoded or still packed."""
+
+    def __init__(self, archive: Archive, wiring: Wiring) -> None:
+        self._archive = archive
+        self._wiring = wiring
+        self._returned: dict[int, Sequence[Gradient | None]] = {}
+        self._packed: dict[int, tuple[Packed, int]] = {}
+        self._unpacked: dict[_Place, Gradient | None] = {}
+        self.arriving = wiring.arriving
+        self.leaving = wiring.leaving
+        self.leaf = archive.leaf_meta
+
+    def ran(self, node: int, returned: Sequence[Gradient | None]) -> None:
+        """Remember what a node returned."""
+        self._returned[node] = returned
+
+    def ran_packed(self, frames: Packed, offset: int) -> None:
+        """Remember a node's frame, to be unpacked if something refers to it."""
+        node = NODE.unpack_from(frames, offset + HEADER.size)[0]
+        self._packed[node] = (frames, offset)
+
+    def sent(self, node: int, input_nr: int) -> Gradient | None:
+        """What the one edge into this input carried."""
+        source = self._wiring.source(node, input_nr)
+        if source is None:
+            return self._unknown(node, input_nr)
+        returned = self._returned.get(source[0])
+        if returned is not None and source[1] < len(returned):
+            return returned[source[1]]
+        return self._follow(_Place(*source))
+
+    def _follow(self, start: _Place) -> Gradient | None:
+        """What was returned at a place, from frames that are still packed.
+
+        Nodes that hand on what they received make chains as long as the graph is deep: they are
+        followed in a loop, and what is found is remembered for every place on the way.
+        """
+        way: list[_Place] = []
+        found: Gradient | None | _Place = start
+        while isinstance(found, _Place):
+            way.append(found)
+            if len(way) > len(self._packed) + 1:
+                raise ValueError("node frames that refer to each other in a circle")
+            found = self._look_up(found)
+        self._unpacked.update((place, found) for place in way if place.node not in self._returned)
+        return found
+
+    def _look_up(self, place: _Place) -> Gradient | None | _Place:
+        returned = self._returned.get(place.node)
+        if returned is not None:
+            return returned[place.slot] if place.slot < len(returned) else None
+        if place in self._unpacked:
+            return self._unpacked[place]
+        if place.node in self._packed:
+            return self._unpack(place)
+        metas = self.leaving(place.node)
+        return Gradient(meta_at(metas, place.slot), unread=NOT_RECORDED)
+
+    def _unpack(self, place: _Place) -> Gradient | None | _Place:
+        """One returned entry of a packed frame, or where to look for what it refers to."""
+        frames, start = self._packed[place.node]
+        _, _, _, n_received, n_returned = NODE.unpack_from(frames, start + HEADER.size)
+        if place.slot >= n_returned:
+            return None
+        entries = start + HEADER.size + NODE.size
+        offset = skip_entries(frames, entries, n_received + place.slot)
+        if frames[offset] != ENTRY_RECEIVED:
+            meta = meta_at(self.leaving(place.node), place.slot)
+            return decode_entry(frames, offset, self._archive, meta)[0]
+        k = frames[offset + 1]
+        offset = skip_entries(frames, entries, k)
+        if frames[offset] == ENTRY_SAME:
+            source = self._wiring.source(place.node, k)
+            return self._unknown(place.node, k) if source is None else _Place(*source)
+        meta = meta_at(self.arriving(place.node), k)
+        return decode_entry(frames, offset, self._archive, meta)[0]
+
+    def _unknown(self, node: int, input_nr: int) -> Gradient:
+        return Gradient(meta_at(self.arriving(node), input_nr), unread=NOT_RECORDED)

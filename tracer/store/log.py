@@ -1,0 +1,200 @@
+"""The chunks of a trace in, its events out in order of `seq`; a pass's worth is in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tracer.records.events import Accumulate, Event, NodeRun
+from tracer.store.archive import NONSENSE, Archive
+from tracer.store.decoding import decode_event
+from tracer.store.entries import Packed
+from tracer.store.files import damaged
+from tracer.store.flows import PassFlow, Wirings
+from tracer.store.frames import (
+    CODE_OF_KIND,
+    KIND_CODES,
+    NODE_CODE,
+    PASS_END_CODE,
+    scan_frames,
+)
+
+_ALL_KINDS = (1 << len(KIND_CODES) + 1) - 2
+_REFERRING = 1 << NODE_CODE | 1 << KIND_CODES[Accumulate]
+_CONTEXT = 1 << NODE_CODE | 1 << PASS_END_CODE
+_MOST_BYTES = 1 << 28
+"""No chunk that the writer makes comes near this; a stranger's could."""
+
+
+class _Chunk(NamedTuple):
+    """A row of the chunk index."""
+
+    id: int
+    first_seq: int
+    last_seq: int
+    first_pass: int
+    last_pass: int
+    kinds: int
+
+
+class _Frame(NamedTuple):
+    """Where an event lies, packed, ordered by seq."""
+
+    seq: int
+    kind: int
+    pass_id: int
+    frames: Packed
+    offset: int
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which events to yield; `kinds` has a bit `1 << code` for each."""
+
+    pass_id: int | None
+    kinds: int
+    since: int
+
+    def may_be_in(self, chunk: _Chunk) -> bool:
+        return bool(chunk.kinds & self.kinds) and chunk.last_seq >= self.since
+
+    @property
+    def needs_context(self) -> bool:
+        """Whether these events can refer to node frames that are not wanted themselves."""
+        return bool(self.kinds & _REFERRING)
+
+
+class ChunkLog:
+    """The events of a trace, decoded as they are asked for."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._wirings = Wirings(archive)
+
+    def __len__(self) -> int:
+        total = self._archive.rows("SELECT CAST(TOTAL(count) AS INTEGER) FROM chunk")[0][0]
+        return max(int(total), 0)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self.select()
+
+    def select(
+        self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
+    ) -> Iterator[Event]:
+        """The events of one pass (or of all), of the named kinds (or all), from `seq` `since` on.
+
+        Raises TraceFileError, while iterating, where the file is damaged.
+        """
+        mask = sum(1 << CODE_OF_KIND[kind] for kind in set(kinds) if kind in CODE_OF_KIND)
+        return self._events(_Wanted(pass_id, mask if kinds else _ALL_KINDS, since))
+
+    def _events(self, wanted: _Wanted) -> Iterator[Event]:
+        flows: dict[int, PassFlow] = {}
+
+        def flow_of(pass_id: int) -> PassFlow:
+            flow = flows.get(pass_id)
+            if flow is None:
+                flow = flows[pass_id] = PassFlow(self._archive, self._wirings.of_pass(pass_id))
+            return flow
+
+        for frame in self._in_order(wanted, flow_of):
+            if frame.wanted:
+                flow = flow_of(frame.pass_id)
+                event = self._decode(frame, flow)
+                if isinstance(event, NodeRun):
+                    flow.ran(event.node, event.returned)
+                yield event
+            if frame.kind == PASS_END_CODE:
+                flows.pop(frame.pass_id, None)
+
+    def _decode(self, frame: _Frame, flow: PassFlow) -> Event:
+        try:
+            return decode_event(frame.frames, frame.offset, self._archive, flow)
+        except NONSENSE as error:
+            raise damaged(self._archive.label, error) from error
+
+    def _in_order(self, wanted: _Wanted, flow_of: Callable[[int], PassFlow]) -> Iterator[_Frame]:
+        """The wanted frames by seq, and the ends of passes.
+
+        A frame can lie chunks after others that began later: what is at hand is handed on up to the
+        least seq that any chunk still to come holds.
+        """
+        waiting: list[_Frame] = []
+        chunks = self._chunks(wanted)
+        for chunk, floor in zip(chunks, _floors(chunks), strict=True):
+            waiting += self._frames(chunk, wanted, flow_of)
+            waiting.sort(key=_seq)
+            ready = bisect_left(waiting, floor, key=_seq) if floor is not None else len(waiting)
+            yield from waiting[:ready]
+            del waiting[:ready]
+
+    def _chunks(self, wanted: _Wanted) -> list[_Chunk]:
+        """The chunks to read: those with wanted events, and those that these can refer to."""
+        index = self._index(wanted.pass_id)
+        found = [chunk for chunk in index if wanted.may_be_in(chunk)]
+        if not wanted.needs_context:
+            return found
+        first_pass = min((chunk.first_pass for chunk in found if chunk.first_pass), default=None)
+        if first_pass is None:
+            return found
+        return [
+            chunk
+            for chunk in index
+            if wanted.may_be_in(chunk) or (chunk.kinds & _CONTEXT and chunk.last_pass >= first_pass)
+        ]
+
+    def _index(self, pass_id: int | None) -> list[_Chunk]:
+        columns = ", ".join(f"CAST({name} AS INTEGER)" for name in _Chunk._fields)
+        sql = f"SELECT {columns} FROM chunk"
+        if pass_id is None:
+            rows = self._archive.rows(f"{sql} ORDER BY id")
+        else:
+            sql += " WHERE first_pass <= ? AND last_pass >= ? ORDER BY id"
+            rows = self._archive.rows(sql, pass_id, pass_id)
+        with self._archive.reading():
+            return [_Chunk(*map(int, row)) for row in rows]
+
+    def _frames(
+        self, chunk: _Chunk, wanted: _Wanted, flow_of: Callable[[int], PassFlow]
+    ) -> list[_Frame]:
+        """The frames of a chunk that are wanted or end a pass; other nodes' go to their flow."""
+        frames = self._read(chunk)
+        found: list[_Frame] = []
+        only, kinds, since = wanted.pass_id, wanted.kinds, wanted.since
+        context = wanted.needs_context
+        with self._archive.reading():
+            for offset, kind, pass_id, seq in scan_frames(frames):
+                if only is not None and pass_id != only:
+                    continue
+                if kinds >> kind & 1 and seq >= since:
+                    found.append(_Frame(seq, kind, pass_id, frames, offset, True))
+                elif kind == PASS_END_CODE:
+                    found.append(_Frame(seq, kind, pass_id, frames, offset, False))
+                elif context and kind == NODE_CODE:
+                    flow_of(pass_id).ran_packed(frames, offset)
+        return found
+
+    def _read(self, chunk: _Chunk) -> bytes:
+        sound = "CASE WHEN length(frames) <= ? THEN CAST(frames AS BLOB) END"
+        rows = self._archive.rows(f"SELECT {sound} FROM chunk WHERE id = ?", _MOST_BYTES, chunk.id)
+        if not rows or rows[0][0] is None:
+            raise damaged(self._archive.label, f"chunk {chunk.id} has no sound length")
+        frames: bytes = rows[0][0]
+        return frames
+
+
+def _seq(frame: _Frame) -> int:
+    return frame.seq
+
+
+def _floors(chunks: Sequence[_Chunk]) -> list[int | None]:
+    """For each chunk, the least seq in any later one; None after the last."""
+    floors: list[int | None] = []
+    least: int | None = None
+    for chunk in reversed(chunks):
+        floors.append(least)
+        least = chunk.first_seq if least is None else min(least, chunk.first_seq)
+    return floors[::-1]

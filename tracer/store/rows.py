@@ -1,0 +1,122 @@
+"""Records in, rows of the tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from tracer.records.events import Hook, Leaf, Pass
+from tracer.records.graph import Graph, ModuleRef, Node, Site
+from tracer.records.tensors import TensorMeta
+from tracer.records.trace import Run
+from tracer.store.columns import (
+    Row,
+    number_pairs_text,
+    numbers_text,
+    pairs_text,
+    plain,
+    saved_text,
+    strings_text,
+)
+from tracer.store.entries import Names, encode_entry
+
+
+class GraphNames(Names, Protocol):
+    """Gives ids for all that the rows of a graph refer to."""
+
+    def module(self, module: ModuleRef | None) -> int: ...
+
+
+def run_row(run: Run, outcome: str, *, complete: bool) -> Row:
+    """The one row of `trace`."""
+    return (
+        1, plain(run.script), strings_text(run.argv), run.started, plain(run.host), run.pid,
+        run.rank, run.world_size, pairs_text(run.versions), plain(outcome), complete,
+    )  # fmt: skip
+
+
+def meta_row(number: int, meta: TensorMeta) -> Row:
+    """A row of `meta`."""
+    return number, numbers_text(meta.shape), meta.dtype, meta.device, meta.layout
+
+
+def site_row(site: Site) -> Row:
+    """A row of `site`."""
+    return (
+        site.id, plain(site.file), site.line, plain(site.function), plain(site.expression),
+        strings_text(site.targets), plain(site.statement),
+    )  # fmt: skip
+
+
+def module_row(module: ModuleRef) -> Row:
+    """A row of `module`."""
+    return module.id, plain(module.path), plain(module.cls), module.call
+
+
+def hook_row(hook: Hook, names: Names) -> Row:
+    """A row of `hook`."""
+    return (
+        hook.id, hook.kind, plain(hook.text), plain(hook.subject), names.site(hook.defined),
+        names.site(hook.added),
+    )  # fmt: skip
+
+
+def leaf_row(leaf: Leaf, names: Names) -> Row:
+    """A row of `leaf`."""
+    value = None if leaf.value is None else encode_entry(leaf.value, names)
+    grad = None if leaf.grad is None else encode_entry(leaf.grad, names)
+    return leaf.id, plain(leaf.name), names.meta(leaf.meta), names.site(leaf.site), value, grad
+
+
+def graph_row(graph: Graph) -> Row:
+    """A row of `graph`."""
+    return graph.id, graph.digest, strings_text(graph.notes)
+
+
+def node_rows(graph: Graph, names: GraphNames) -> Iterator[Row]:
+    """The rows of `node` for one graph."""
+    return (_node_row(graph.id, node, names) for node in graph.nodes)
+
+
+def _node_row(graph: int, node: Node, names: GraphNames) -> Row:
+    outputs = [0 if meta is None else names.meta(meta) for meta in node.outputs]
+    saved = [
+        (each.attribute, 0 if each.meta is None else names.meta(each.meta), each.nbytes)
+        for each in node.saved
+    ]
+    return (
+        graph, node.id, plain(node.name), node.kind.value, node.sequence_nr,
+        numbers_text(outputs), strings_text(node.variables), names.site(node.site),
+        plain(node.op), names.module(node.module), node.call, saved_text(saved),
+        pairs_text(node.attributes), plain(node.note),
+    )  # fmt: skip
+
+
+def edge_rows(graph: Graph) -> Iterator[Row]:
+    """The rows of `edge` for one graph."""
+    return (
+        (graph.id, position, edge.source, edge.slot, edge.target, edge.input_nr)
+        for position, edge in enumerate(graph.edges)
+    )
+
+
+def root_rows(graph: Graph) -> Iterator[Row]:
+    """The rows of `root` for one graph."""
+    return (
+        (graph.id, position, root.node, root.input_nr) for position, root in enumerate(graph.roots)
+    )
+
+
+def pass_row(run: Pass, names: Names) -> Row:
+    """A row of `pass`."""
+    outcome = run.outcome
+    return (
+        run.id, run.graph, run.kind, names.site(run.site),
+        number_pairs_text((root.node, root.input_nr) for root in run.roots),
+        b"".join([encode_entry(seed, names) for seed in run.seeds]),
+        run.retain_graph, run.create_graph,
+        None if run.inputs is None else strings_text(run.inputs),
+        run.thread, run.parent, run.begin_ns, run.end_ns,
+        plain(outcome.error), plain(outcome.message), outcome.node,
+        run.node_count, run.leaf_count, plain(run.torchviz),
+    )  # fmt: skip

@@ -1,0 +1,241 @@
+"""Records and packed frames in as a run goes, a trace file out that is whole after every flush."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tracer.records.events import Event, Hook, Leaf, Pass
+from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.tensors import TensorMeta
+from tracer.records.trace import Run
+from tracer.store import rows
+from tracer.store.chunks import ChunkBuffer, Span
+from tracer.store.columns import Row, plain
+from tracer.store.entries import Packed
+from tracer.store.files import cannot_write, close_file, create_file, create_temporary
+from tracer.store.frames import encode_event
+from tracer.store.schema import insert_into
+
+_ROW_BYTES = 100
+"""About what a row takes, to know when what waits is worth a flush."""
+
+Stored = Site | ModuleRef | Hook | Leaf | Graph | Pass
+
+
+class TraceWriter:
+    """Writes one trace. Usable from any thread, one at a time: the caller holds a lock.
+
+    `path` None keeps the trace in a private temporary database that `reader.read_writer` reads.
+    Nothing is written before `flush`; `due` tells when it is worth it: when `flush_bytes` are
+    waiting, or something has been for `flush_ns`. What was flushed survives the process.
+    After a failure to write (TraceFileError from `flush` or `close`) the file stays readable up to
+    the last flush, and the writer takes no more.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        run: Run,
+        *,
+        flush_bytes: int = 262_144,
+        flush_ns: int = 500_000_000,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Start a trace. Raises TraceFileError where it can't be written, or would replace a file
+        that is not a trace."""
+        self.path = None if path is None else Path(os.path.realpath(path))
+        self.closed = False
+        self._run = run
+        self._pid = os.getpid()
+        self._flush_bytes, self._flush_ns = flush_bytes, flush_ns
+        self._clock = clock
+        self._flushed_ns = clock()
+        self._strings: dict[str, int] = {"": 0}
+        self._metas: dict[TensorMeta, int] = {}
+        self._sites: dict[int, Site] = {}
+        self._dropped: dict[str, int] = {}
+        self._chunks = ChunkBuffer(flush_bytes)
+        self._forget_pending()
+        self.connection = create_temporary() if self.path is None else create_file(self.path)
+        self._write_run(outcome="", complete=False)
+
+    def _forget_pending(self) -> None:
+        self._rows = 0
+        self._new_strings: list[Row] = []
+        self._new_metas: list[Row] = []
+        self._new_sites: dict[int, Site] = {}
+        self._new_modules: dict[int, ModuleRef] = {}
+        self._new_hooks: dict[int, Hook] = {}
+        self._new_leaves: dict[int, Leaf] = {}
+        self._new_graphs: dict[int, Graph] = {}
+        self._new_passes: dict[int, Pass] = {}
+        self._new_sources: dict[str, str] = {}
+        self._new_dropped: dict[str, int] = {}
+        self._chunks.clear()
+
+    # ---- what is stored once
+
+    def put(self, record: Stored) -> None:
+        """Store a record, in place of an earlier one with its id, with all that it refers to."""
+        self._rows += 1
+        if isinstance(record, Pass):
+            self._new_passes[record.id] = record
+        elif isinstance(record, Site):
+            self._sites[record.id] = self._new_sites[record.id] = record
+        elif isinstance(record, Leaf):
+            self._new_leaves[record.id] = record
+        elif isinstance(record, Hook):
+            self._new_hooks[record.id] = record
+        elif isinstance(record, ModuleRef):
+            self._new_modules[record.id] = record
+        else:
+            self._new_graphs[record.id] = record
+            self._rows += 2 * len(record.nodes)
+
+    def source(self, file: str, text: str) -> None:
+        """Store the text of a user's file."""
+        self._new_sources[plain(file)] = plain(text)
+        self._rows += 1 + len(text) // _ROW_BYTES
+
+    def string(self, text: str) -> int:
+        """The id of a text, 0 for the empty one."""
+        number = self._strings.get(text)
+        if number is None:
+            number = self._strings[text] = len(self._strings)
+            self._new_strings.append((number, plain(text)))
+        return number
+
+    def meta(self, meta: TensorMeta) -> int:
+        """The id of a tensor's metadata, from 1."""
+        number = self._metas.get(meta)
+        if number is None:
+            number = self._metas[meta] = len(self._metas) + 1
+            self._new_metas.append(rows.meta_row(number, meta))
+        return number
+
+    def site(self, site: Site | None) -> int:
+        """The id of a site, stored on first sight; 0 for none."""
+        if site is None:
+            return 0
+        if self._sites.get(site.id) is not site:
+            _check_number(site)
+            self._sites[site.id] = self._new_sites[site.id] = site
+        return site.id
+
+    def module(self, module: ModuleRef | None) -> int:
+        """The id of a module call, which is stored; 0 for none."""
+        if module is None:
+            return 0
+        _check_number(module)
+        self._new_modules[module.id] = module
+        return module.id
+
+    def hook(self, hook: Hook) -> int:
+        """The id of a hook, which is stored."""
+        self._new_hooks[hook.id] = hook
+        return hook.id
+
+    # ---- events
+
+    def event(self, event: Event) -> None:
+        """Encode and append an event; its tensors may be entries that the recorder has packed."""
+        self._chunks.add(encode_event(event, self))
+
+    def append(self, frames: Packed, *, span: Span | None = None) -> None:
+        """Append whole frames packed elsewhere.
+
+        A recorder that keeps their span as it packs them saves reading it off their headers later,
+        about 0.3 µs a frame.
+        """
+        self._chunks.add(frames, span)
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Count what was left out."""
+        total = self._dropped.get(reason, 0) + count
+        self._dropped[reason] = self._new_dropped[reason] = total
+        self._rows += 1
+
+    # ---- writing
+
+    def due(self) -> bool:
+        """Whether a flush is worth it now."""
+        waiting = self._chunks.waiting + self._rows * _ROW_BYTES
+        if waiting >= self._flush_bytes:
+            return True
+        return waiting > 0 and self._clock() - self._flushed_ns >= self._flush_ns
+
+    def flush(self) -> None:
+        """Write all that is waiting, so that it survives the process.
+
+        Raises TraceFileError where the file can't be written (a full disk); the writer is then
+        closed. Interrupted by any other exception it can be called again.
+        """
+        if not self.closed and os.getpid() == self._pid:
+            self._write(self._pending())
+        self._forget_pending()
+        self._flushed_ns = self._clock()
+
+    def _pending(self) -> Iterator[tuple[str, list[Row] | Iterator[Row]]]:
+        """What waits, by table: first those whose rows bring new sites, strings and metadata."""
+        for graph in self._new_graphs.values():
+            yield "graph", [rows.graph_row(graph)]
+            yield "node", rows.node_rows(graph, self)
+            yield "edge", rows.edge_rows(graph)
+            yield "root", rows.root_rows(graph)
+        yield "pass", [rows.pass_row(each, self) for each in self._new_passes.values()]
+        yield "leaf", [rows.leaf_row(leaf, self) for leaf in self._new_leaves.values()]
+        yield "hook", [rows.hook_row(hook, self) for hook in self._new_hooks.values()]
+        yield "module", [rows.module_row(module) for module in self._new_modules.values()]
+        yield "site", [rows.site_row(site) for site in self._new_sites.values()]
+        yield "source", list(self._new_sources.items())
+        yield "dropped", [(plain(why), count) for why, count in self._new_dropped.items()]
+        yield "meta", self._new_metas
+        yield "string", self._new_strings
+        yield "chunk", self._chunks.rows()
+
+    def _write(self, tables: Iterator[tuple[str, list[Row] | Iterator[Row]]]) -> None:
+        connection = self.connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for table, rows_of_table in tables:
+                if rows_of_table:
+                    connection.executemany(insert_into(table), rows_of_table)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._release()
+            raise cannot_write(self.path, error) from error
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _write_run(self, *, outcome: str, complete: bool) -> None:
+        self._write(iter([("trace", [rows.run_row(self._run, outcome, complete=complete)])]))
+
+    def close(self, outcome: str = "") -> None:
+        """Write what is waiting and end the trace, as one file with no other beside it.
+
+        A trace with no path stays readable through `reader.read_writer`. Closing again does
+        nothing. Raises TraceFileError where the file can't be written.
+        """
+        if self.closed or os.getpid() != self._pid:
+            return
+        self.flush()
+        self._write_run(outcome=outcome, complete=True)
+        self._release()
+
+    def _release(self) -> None:
+        self.closed = True
+        if self.path is not None:
+            close_file(self.connection)
+        elif self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+
+def _check_number(record: Site | ModuleRef) -> None:
+    if record.id < 1:
+        raise ValueError(f"ids of sites and modules count from 1: {record}")
