@@ -1,0 +1,251 @@
+"""Tensors and a frame come in; the names by which the user's variables reach them go out."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import FrameType, ModuleType
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tracer.capture.contents import (
+    Part,
+    Reader,
+    attributes_of,
+    entries_of,
+    find_reader,
+    namespace_of,
+)
+from tracer.capture.user_code import UserCode
+from tracer.capture.variables import LoopVariables, Scope, read_scopes
+
+_MOST_OBJECTS = 20_000
+_MOST_MODULE_ENTRIES = 100_000
+_MOST_WAITS = 12
+_DEEPEST = 4
+
+# Names are searched for in order of these distances: a variable, a path in a module that a variable
+# holds, an item or attribute of one, a variable left over by a `for` loop, and so on.
+_TO_PARAMETER = 2
+_TO_PART = 4
+_TO_LOOP_VARIABLE = 7
+_DISTANCES = _TO_LOOP_VARIABLE + _TO_PART * _DEEPEST + _TO_PARAMETER + 1
+
+_MODULE_INTERNALS = frozenset(f".{name}" for name in nn.Module().__dict__)
+_WRAPPER = "_orig_mod"
+
+
+def find_names(
+    tensors: Mapping[int, Tensor], frame: FrameType | None, *, is_user: UserCode
+) -> dict[int, str]:
+    """Find what the user frames from `frame` outward call these tensors; the rest are left out.
+
+    Tensors are told apart by identity, and no code of the user's is run: no properties, no
+    comparison, no iteration but over exact lists, tuples, dictionaries and `__dict__`. What is
+    nearest to a variable wins; of equals, what the innermost frame holds.
+    """
+    return _search(tensors, read_scopes(frame, is_user, {}), is_user)
+
+
+class NameBook:
+    """Remembers what leaves are called, so that only leaves not seen before are searched for.
+
+    It holds leaves weakly, by identity. Leaves that are new in each pass and have no name are
+    searched for ever more rarely; parameters always are.
+    """
+
+    def __init__(self, is_user: UserCode) -> None:
+        self._is_user = is_user
+        self._known: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._most_known = 1024
+        # Variables that held a leaf when it was new, in the order found.
+        self._variables: dict[str, None] = {}
+        self._loops: LoopVariables = {}
+        self._vain = 0
+        self._wait = 0
+
+    def names(self, tensors: Mapping[int, Tensor], frame: FrameType | None) -> dict[int, str]:
+        """Give the names of leaves by key, as seen from `frame`; those without one are left out."""
+        found: dict[int, str] = {}
+        unknown: dict[int, Tensor] = {}
+        for key, tensor in tensors.items():
+            entry = self._known.get(id(tensor))
+            if entry is None or entry[0]() is not tensor:
+                unknown[key] = tensor
+            elif entry[1]:
+                found[key] = entry[1]
+        return found | self._learn(unknown, frame) if unknown else found
+
+    def _learn(self, unknown: dict[int, Tensor], frame: FrameType | None) -> dict[int, str]:
+        scopes = list(read_scopes(frame, self._is_user, self._loops))
+        found = self._try_variables(unknown, scopes)
+        self._remember({key: unknown[key] for key in found}, found)
+        rest = {key: tensor for key, tensor in unknown.items() if key not in found}
+        if rest and self._may_search(rest):
+            names = _search(rest, scopes, self._is_user)
+            self._remember(rest, names)
+            self._plan_next(bool(names))
+            self._variables |= dict.fromkeys(filter(str.isidentifier, names.values()))
+            found |= names
+        return found
+
+    def _try_variables(
+        self, tensors: dict[int, Tensor], scopes: Iterable[Scope]
+    ) -> dict[int, str]:
+        """Look first where new leaves were found before: a loop may make one each time."""
+        keys = {id(tensor): key for key, tensor in tensors.items()}
+        found: dict[int, str] = {}
+        for scope in scopes:
+            for name in self._variables:
+                key = keys.get(id(scope.values.get(name)))
+                if key is not None:
+                    found.setdefault(key, name)
+        return found
+
+    def _may_search(self, tensors: dict[int, Tensor]) -> bool:
+        if any(issubclass(type(tensor), nn.Parameter) for tensor in tensors.values()):
+            return True
+        self._wait -= 1
+        return self._wait < 0
+
+    def _plan_next(self, was_fruitful: bool) -> None:
+        self._vain = 0 if was_fruitful else min(self._vain + 1, _MOST_WAITS)
+        self._wait = 2**self._vain - 1
+
+    def _remember(self, tensors: dict[int, Tensor], names: dict[int, str]) -> None:
+        for key, tensor in tensors.items():
+            self._known[id(tensor)] = (weakref.ref(tensor), names.get(key, ""))
+        if len(self._known) > self._most_known:
+            alive = {key: entry for key, entry in self._known.items() if entry[0]() is not None}
+            self._known = alive
+            self._most_known = max(1024, 2 * len(alive))
+
+
+def _search(
+    tensors: Mapping[int, Tensor], scopes: Iterable[Scope], is_user: UserCode
+) -> dict[int, str]:
+    search = _Search(tensors, is_user)
+    for scope in scopes:
+        search.begin_with(scope)
+    return search.run()
+
+
+class _Search:
+    """A breadth-first search from variables to tensors, nearest first."""
+
+    def __init__(self, tensors: Mapping[int, Tensor], is_user: UserCode) -> None:
+        self._wanted: dict[int, list[int]] = {}
+        for key, tensor in tensors.items():
+            self._wanted.setdefault(id(tensor), []).append(key)
+        self._is_user = is_user
+        self._names: dict[int, str] = {}
+        self._at: list[list[tuple[str, object, int]]] = [[] for _ in range(_DISTANCES)]
+        # The objects themselves, so that no address is used again while the search goes on.
+        self._seen: dict[int, object] = {}
+        self._readers: dict[type, Reader | None] = {}
+        self._optimizers: list[Part] = []
+        self._objects_left = _MOST_OBJECTS
+        self._entries_left = _MOST_MODULE_ENTRIES
+
+    def begin_with(self, scope: Scope) -> None:
+        """Enter the variables of one scope; scopes come innermost first."""
+        for name, value in scope.values.items():
+            distance = _TO_LOOP_VARIABLE if name in scope.loop_variables else 0
+            self._enter(name, value, 0, distance)
+
+    def run(self) -> dict[int, str]:
+        """Search until every tensor has a name or the limits are reached."""
+        for distance, entries in enumerate(self._at):
+            for path, value, depth in entries:
+                if not self._wanted:
+                    return self._names
+                self._visit(path, value, depth, distance)
+        for path, optimizer in self._optimizers:
+            self._name_groups(path, optimizer)
+        return self._names
+
+    def _enter(self, path: str, value: object, depth: int, distance: int) -> None:
+        """Put a value in line, unless it is not wanted and leads nowhere new."""
+        self._objects_left -= 1
+        leads_on = depth < _DEEPEST and id(value) not in self._seen and self._reader_of(value)
+        if leads_on or id(value) in self._wanted:
+            self._at[distance].append((path, value, depth))
+
+    def _visit(self, path: str, value: object, depth: int, distance: int) -> None:
+        if id(value) in self._wanted:
+            self._name(path, value)
+            return
+        if id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if issubclass(type(value), nn.Module):
+            self._walk_modules(path, value, depth, distance)
+        elif issubclass(type(value), Optimizer):
+            self._optimizers.append((path, value))
+        else:
+            reader = self._reader_of(value)
+            self._enter_parts(path, reader(value) if reader else (), depth, distance)
+
+    def _enter_parts(self, path: str, parts: Iterable[Part], depth: int, distance: int) -> None:
+        for step, part in parts:
+            if self._objects_left <= 0:
+                return
+            self._enter(path + step, part, depth + 1, distance + _TO_PART)
+
+    def _name(self, path: str, tensor: object) -> None:
+        for key in self._wanted.pop(id(tensor), ()):
+            self._names[key] = path
+
+    def _walk_modules(self, path: str, module: object, depth: int, distance: int) -> None:
+        """Enter what a module and those below it hold; parameters as PyTorch names them."""
+        rest = [(path, module)]
+        while rest and self._entries_left > 0:
+            path, module = rest.pop()
+            self._enter_parameters(path, module, depth, distance)
+            own = (part for part in attributes_of(module) if part[0] not in _MODULE_INTERNALS)
+            self._enter_parts(path, own, depth, distance)
+            rest.extend(reversed(list(self._children_of(path, module))))
+
+    def _children_of(self, path: str, module: object) -> Iterator[Part]:
+        for name, child in entries_of(namespace_of(module).get("_modules")):
+            self._entries_left -= 1
+            if id(child) not in self._seen and issubclass(type(child), nn.Module):
+                self._seen[id(child)] = child
+                yield path if name == _WRAPPER else f"{path}.{name}", child
+
+    def _enter_parameters(self, path: str, module: object, depth: int, distance: int) -> None:
+        for store in ("_parameters", "_buffers"):
+            for name, tensor in entries_of(namespace_of(module).get(store)):
+                self._entries_left -= 1
+                if id(tensor) in self._wanted:
+                    self._enter(f"{path}.{name}", tensor, depth, distance + _TO_PARAMETER)
+
+    def _name_groups(self, path: str, optimizer: object) -> None:
+        """Name parameters by their place in an optimizer, where nothing else leads to them."""
+        groups = namespace_of(optimizer).get("param_groups")
+        for number, group in enumerate(groups if type(groups) is list else ()):
+            parameters = group.get("params") if type(group) is dict else None
+            for index, tensor in enumerate(parameters if type(parameters) is list else ()):
+                if id(tensor) in self._wanted:
+                    self._name(f"{path}.param_groups[{number}]['params'][{index}]", tensor)
+
+    def _reader_of(self, value: object) -> Reader | None:
+        kind = type(value)
+        if kind not in self._readers:
+            self._readers[kind] = self._make_reader(kind)
+        return self._readers[kind]
+
+    def _make_reader(self, kind: type) -> Reader | None:
+        if issubclass(kind, Tensor):
+            return None
+        if issubclass(kind, ModuleType):
+            return partial(_globals_of, self._is_user)
+        return find_reader(kind)
+
+
+def _globals_of(is_user: UserCode, module: ModuleType) -> Iterable[Part]:
+    """Read the variables of a module that the user wrote."""
+    file = namespace_of(module).get("__file__")
+    return attributes_of(module) if type(file) is str and is_user.wrote(file) else ()
