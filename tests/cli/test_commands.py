@@ -177,6 +177,17 @@ def test_a_file_that_is_no_trace_is_refused(prompt: Prompt) -> None:
     assert result.err.startswith("tracer: notes.txt is not a trace")
 
 
+def test_what_the_system_refuses_is_one_line(
+    trace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("g.dot").symlink_to("g.dot")
+    monkeypatch.setattr(sys, "argv", ["tracer", "timeline", "run.trace", "-o", "g.dot"])
+    with pytest.raises(SystemExit) as ended:
+        program.run()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "tracer: g.dot: Too many levels of symbolic links\n"
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(prompt: Prompt) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WRITE_MUCH], cwd=prompt.folder, capture_output=True, check=False

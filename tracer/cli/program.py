@@ -97,6 +97,9 @@ def run() -> None:
         status = 130
     except BrokenPipeError:
         status = close_quietly()
+    except OSError as error:
+        click.echo(f"tracer: {error.filename or 'the output'}: {error.strerror}", err=True)
+        status = 1
     sys.exit(status)
 
 
