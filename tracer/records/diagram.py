@@ -1,4 +1,4 @@
-"""What a picture says, before any layout or format: boxes and arrows with a meaning and with words."""
+"""What a picture says, before any layout or format: boxes and arrows with meaning and words."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class LineRole(str, Enum):
 
 
 class State(str, Enum):
-    """What a reader's eye should be drawn to or away from: `wrong` (NaN, Inf or an exception), `zero`
-    (the gradient is exactly zero), `idle` (the pass did not run it)."""
+    """What draws a reader's eye, or lets it pass: `wrong` (NaN, Inf or an exception), `zero` (the
+    gradient is exactly zero), `idle` (the pass did not run it)."""
 
     NORMAL = "normal"
     WRONG = "wrong"
@@ -56,9 +56,9 @@ class Line:
 class Box:
     """A thing in the picture. `id` is letters, digits and `_` only, and unique in the diagram.
 
-    `step` is when it ran, counted from 1 over all nodes and hooks of the pass; `nodes` are the graph's
-    nodes it stands for; `link` is `file:line`; `magnitude` the L2 norm of what it received. A folded
-    box holds `count` nodes and stands for `repeat` equal blocks.
+    `step` is when it ran, counted from 1 over all nodes and hooks of the pass; `nodes` are those of
+    the graph that it stands for; `link` is `file:line`; `magnitude` the norm of what it received.
+    A folded box holds `count` nodes and stands for `repeat` equal blocks.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Box:
 
 
 class Flow(str, Enum):
-    """What an arrow means: a gradient that `flows`, a `part` of the graph that got no gradient in this
+    """What an arrow means: a gradient that `flows`, a `part` of the graph where none flowed in this
     pass, or a `cut`: history that was lost, so that no gradient can flow."""
 
     FLOWS = "flows"
@@ -123,8 +123,8 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """Which call the picture is of: its source text, `facts` (place, pass, counts, time), and how it
-    failed, if it did."""
+    """Which call the picture is of: its source text, `facts` (place, pass, counts, time), and how
+    it failed, if it did."""
 
     call: str
     facts: tuple[str, ...] = ()

@@ -26,7 +26,8 @@ class Contribution:
 class Window:
     """The events that belong with a pass: from the end of the one before to the begin of the next.
 
-    `since` and `until` are the first `seq` inside and the first behind; `begin` and `end` the pass's.
+    `since` and `until` are the first `seq` inside and the first behind; `begin` and `end` are the
+    pass's own.
     """
 
     since: int
@@ -64,7 +65,7 @@ class PassView:
         return node in self.runs or node in self.accumulates
 
     def arrived(self, node: int, input_nr: int = 0) -> Gradient | None:
-        """What arrived at an input of a node before its tensor hooks: the sum of its contributions."""
+        """What arrived at an input of a node, before tensor hooks: the contributions' sum."""
         for hook in self.hooks.get(node, ()):
             if hook.input_nr == input_nr and hook.before:
                 return hook.before[0]

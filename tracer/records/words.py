@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ _DTYPES = {
     "uint8": "u8", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2",
 }  # fmt: skip
 _LONGEST_LIST = 34
+_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def number(value: Scalar) -> str:
@@ -34,7 +37,7 @@ def number(value: Scalar) -> str:
 
 
 def tensor(seen: Gradient | None) -> str:
-    """What a tensor holds: its one value, its few values, or its norm; what is wrong with it first."""
+    """What a tensor holds: its one value, its few values, or its norm; NaN and Inf before all."""
     if seen is None:
         return "None"
     if seen.unread:
@@ -170,12 +173,13 @@ def file_line(site: Site) -> str:
 
 def one_line(text: str) -> str:
     """The text on one line, with what a terminal or XML would take for an order made visible."""
-    spaced = " ".join(text.split())
-    return "".join("�" if _is_control(char) else char for char in spaced)
+    joined = _BREAK.sub(" ", text.strip())
+    return "".join("�" if _is_control(char) else char for char in joined)
 
 
 def _is_control(char: str) -> bool:
-    return unicodedata.category(char) in ("Cc", "Cs", "Cn") or char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # fmt: skip # noqa: E501
+    """Whether it is a control character, a lone surrogate, unassigned, or turns text around."""
+    return unicodedata.category(char) in ("Cc", "Cs", "Cn") or char in _TURNS
 
 
 def shorten(text: str, limit: int) -> str:

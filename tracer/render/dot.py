@@ -1,0 +1,203 @@
+"""A diagram in, the DOT text of its picture out, in which nothing from the trace is an order."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+
+import graphviz
+
+from tracer.records import words
+from tracer.records.diagram import (
+    Arrow,
+    Box,
+    Diagram,
+    Flow,
+    Line,
+    LineRole,
+    Region,
+    RegionRole,
+    Role,
+    State,
+    Title,
+)
+from tracer.render import theme
+
+_CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
+
+
+def to_dot(diagram: Diagram, *, direction: str = "TB") -> str:
+    """Write a diagram as DOT; `direction` is Graphviz's `rankdir`: gradients flow that way."""
+    graph = graphviz.Digraph("gradients")
+    graph.attr("graph", **_graph_attributes(diagram, direction))
+    graph.attr("node", fontname=theme.FONT, fontsize="10", fontcolor=theme.INK, margin="0.11,0.06")
+    graph.attr("edge", fontname=theme.MONO, fontsize="9", arrowsize="0.6", color=theme.ARROW)
+    boxes = {box.id: box for box in diagram.boxes}
+    circled = max((box.step or 0 for box in diagram.boxes), default=0) <= len(_CIRCLED)
+    for region in diagram.regions:
+        _add_region(graph, region, boxes, circled)
+    for box in boxes.values():
+        _add_box(graph, box, circled)
+    widths = _Widths(diagram.arrows)
+    for arrow in diagram.arrows:
+        _add_arrow(graph, arrow, widths)
+    return str(graph.source)
+
+
+def _graph_attributes(diagram: Diagram, direction: str) -> dict[str, str]:
+    return {
+        "rankdir": direction, "label": _title(diagram.title, diagram.notes), "labelloc": "t",
+        "labeljust": "l", "fontname": theme.FONT, "fontsize": "11", "fontcolor": theme.INK,
+        "nodesep": "0.35", "ranksep": "0.38", "bgcolor": theme.PAPER, "pad": "0.15",
+        "tooltip": " ", "charset": "UTF-8",
+    }  # fmt: skip
+
+
+def _title(title: Title, notes: Sequence[str]) -> str:
+    rows = [_row(f"<B>{_text(title.call)}</B>", 12, theme.INK)]
+    rows.append(_row(_text(" · ".join(title.facts)), 10, theme.FAINT_INK))
+    if title.failure:
+        rows.append(_row(f"<B>{_text(title.failure)}</B>", 10, theme.WRONG_INK))
+    rows += [_row(_text(note), theme.SMALL_SIZE, theme.PALE_INK) for note in notes]
+    return _table(rows)
+
+
+def _add_region(
+    graph: graphviz.Digraph, region: Region, boxes: dict[str, Box], circled: bool
+) -> None:
+    cut = region.role is RegionRole.CUT
+    with graph.subgraph(name=f"cluster_{region.id}") as inside:
+        inside.attr(
+            label=_region_label(region), tooltip=_attribute(region.tooltip), margin="10",
+            style="rounded,dashed" if cut else "rounded,filled", labeljust="l",
+            color=theme.CUT_LINE if cut else theme.MODULE_LINE,
+            fillcolor=theme.PAPER if cut else theme.MODULE_FILL, penwidth="0.9",
+            **{"class": region.role.value},
+        )  # fmt: skip
+        for below in region.regions:
+            _add_region(inside, below, boxes, circled)
+        for name in region.boxes:
+            _add_box(inside, boxes.pop(name), circled)
+
+
+def _region_label(region: Region) -> str:
+    title = f"<B>{_text(region.title)}</B>"
+    repeat = f"×{region.repeat}" if region.repeat > 1 else ""
+    more = "".join(f"&#160; {_text(part)}" for part in (region.detail, repeat) if part)
+    return _table([_row(title + more, theme.SMALL_SIZE, theme.FAINT_INK)])
+
+
+def _add_box(graph: graphviz.Digraph, box: Box, circled: bool) -> None:
+    look = theme.look_of(box.role, box.state)
+    attributes = {
+        "shape": look.shape, "style": look.style, "color": look.line, "fillcolor": look.fill,
+        "penwidth": f"{look.pen:g}", "tooltip": _attribute(box.tooltip) or " ",
+        "class": f"{box.role.value} {box.state.value}", "label": _label(box, circled),
+    }  # fmt: skip
+    if box.role is Role.FOLDED or box.repeat > 1:
+        attributes["peripheries"] = "2"
+    graph.node(box.id, **attributes)
+
+
+def _label(box: Box, circled: bool) -> str:
+    first, *others = box.lines
+    rows = [_title_row(box, first, circled)]
+    rows += [_line_row(box, line) for line in others]
+    return _table(rows)
+
+
+def _title_row(box: Box, line: Line, circled: bool) -> str:
+    ink = _ink(box, line)
+    title = _text(line.text)
+    if line.role is LineRole.TITLE:
+        title = f"<B>{title}</B>"
+    if box.repeat > 1:
+        title += f" ×{box.repeat}"
+    mark = ""
+    if box.step is not None:
+        step = _CIRCLED[box.step - 1] if circled else f"#{box.step}"
+        mark = f'<TD ALIGN="RIGHT"><FONT COLOR="{theme.FAINT_INK}">&#160; {step}</FONT></TD>'
+    size = theme.TEXT_SIZE if line.role is LineRole.TITLE else theme.SMALL_SIZE
+    return f'<TR><TD ALIGN="LEFT">{_font(title, size, ink)}</TD>{mark}</TR>'
+
+
+def _line_row(box: Box, line: Line) -> str:
+    text = _text(line.text)
+    if line.role is LineRole.ALARM:
+        text = f"<B>{text}</B>"
+    span = ' COLSPAN="2"' if box.step is not None else ""
+    return f'<TR><TD ALIGN="LEFT"{span}>{_font(text, theme.SMALL_SIZE, _ink(box, line))}</TD></TR>'
+
+
+def _ink(box: Box, line: Line) -> str:
+    if box.state is State.IDLE or box.role is Role.CUT:
+        return theme.FAINT_INK if line.role is LineRole.TITLE else theme.PALE_INK
+    return theme.INKS[line.role]
+
+
+class _Widths:
+    """How wide an arrow is: its gradient's norm on a logarithmic scale from the smallest."""
+
+    def __init__(self, arrows: Iterable[Arrow]) -> None:
+        known = [arrow.magnitude for arrow in arrows if arrow.magnitude]
+        self._least = min(filter(math.isfinite, known), default=1.0)
+
+    def of(self, arrow: Arrow) -> float:
+        """The pen width in points, 0.8 to 3.2."""
+        if not arrow.magnitude or not math.isfinite(arrow.magnitude):
+            return 0.8
+        return min(0.8 + 0.6 * math.log10(arrow.magnitude / self._least), 3.2)
+
+
+def _add_arrow(graph: graphviz.Digraph, arrow: Arrow, widths: _Widths) -> None:
+    look = {"penwidth": f"{widths.of(arrow):.2g}", "color": theme.ARROW}
+    ink = theme.FLOW_INK
+    if arrow.flow is Flow.CUT:
+        head = "tee" if arrow.text else "none"
+        look = {"color": theme.CUT_LINE, "style": "dashed", "arrowhead": head, "penwidth": "0.9"}
+        ink = theme.FAINT_INK
+    elif arrow.flow is Flow.PART:
+        look = {"color": theme.MODULE_LINE, "style": "dotted", "arrowhead": "empty"}
+        ink = theme.PALE_INK
+    elif arrow.state is State.WRONG:
+        look, ink = {"color": theme.WRONG_INK, "penwidth": "2"}, theme.WRONG_INK
+    elif arrow.state is State.ZERO:
+        look, ink = {"color": theme.ZERO_LINE, "style": "dashed"}, theme.FAINT_INK
+    look["tooltip"] = look["labeltooltip"] = _attribute(arrow.tooltip) or " "
+    look["class"] = f"{arrow.flow.value} {arrow.state.value}"
+    if arrow.text:
+        bold = arrow.state is State.WRONG
+        text = f"&#160;{_text(arrow.text)}&#160;"
+        look["label"] = f'<<FONT COLOR="{ink}">{f"<B>{text}</B>" if bold else text}</FONT>>'
+    graph.edge(arrow.source, arrow.target, **look)
+
+
+def _table(rows: Iterable[str]) -> str:
+    return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="1">{"".join(rows)}</TABLE>>'
+
+
+def _row(content: str, size: float, ink: str) -> str:
+    return f'<TR><TD ALIGN="LEFT">{_font(content, size, ink)}</TD></TR>'
+
+
+def _font(content: str, size: float, ink: str) -> str:
+    return f'<FONT POINT-SIZE="{size:g}" COLOR="{ink}">{content}</FONT>'
+
+
+def _text(text: str) -> str:
+    """Text for an HTML-like label, none of which is markup; runs of spaces stay.
+
+    Graphviz replaces `\\N` and its like in HTML-like labels too.
+    """
+    escaped = html.escape(words.one_line(text)).replace("\\", 2 * "\\")
+    return escaped.replace("  ", "&#160; ") or " "
+
+
+def _attribute(text: str) -> str:
+    """Text for a tooltip, in which `\\N` and `&lt;` stay as they are, lines apart.
+
+    Graphviz takes the escapes of a tooltip twice: four backslashes come out as one.
+    """
+    lines = [words.one_line(line).replace("&", "&amp;") for line in text.split("\n")]
+    return "\n".join(lines).replace("\\", 4 * "\\").replace('"', "&quot;")

@@ -1,0 +1,115 @@
+"""DOT text in, SVG, PNG or PDF out, by `dot` on PATH or the Graphviz of the pygraphviz wheel."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracer.errors import RenderError
+from tracer.render.svg import finish_svg
+
+FORMATS = ("svg", "png", "pdf", "dot")
+"""What a picture can be drawn as."""
+
+NO_ENGINE = (
+    'no Graphviz to draw with: pip install "autograd-tracer[graphviz]", or install Graphviz, '
+    "or write the DOT text instead (-o g.dot)"
+)
+
+# The wheel's Graphviz runs inside Python and cannot be stopped there: it gets a process of its own.
+# -I keeps the user's modules and environment out; its folder is known from pygraphviz's metadata.
+_IN_WHEEL = """
+import sys
+sys.path.append(sys.argv[1])
+import pygraphviz
+graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode("utf-8"))
+sys.stdout.buffer.write(graph.draw(format=sys.argv[2], prog="dot", args=sys.argv[3]))
+"""
+
+
+class LayoutTimeoutError(RenderError):
+    """A layout that did not finish in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn picture and which Graphviz drew it: `dot`, `pygraphviz` or, for DOT, `none`."""
+
+    data: bytes
+    engine: str
+
+
+def draw_dot(
+    dot: str,
+    path_or_format: str | os.PathLike[str],
+    *,
+    engine: str = "auto",
+    dpi: int = 144,
+    timeout_s: float = 10.0,
+) -> Picture:
+    """Draw DOT text as SVG, PNG, PDF or (as it is) DOT: `"png"`, or a path that ends so.
+
+    `engine` is `auto`, `dot` or `pygraphviz`; `dpi` is for PNG. Writes no file. Raises
+    `LayoutTimeoutError` after `timeout_s` seconds, and `RenderError` for another format, where
+    there is no Graphviz, or where it refuses the text.
+    """
+    format = format_of(path_or_format)
+    if format == "dot":
+        return Picture(dot.encode(), "none")
+    name, command = _command(engine, format, dpi)
+    data = _run(command, dot.encode("utf-8", "replace"), timeout_s)
+    return Picture(finish_svg(data) if format == "svg" else data, name)
+
+
+def format_of(path_or_format: str | os.PathLike[str]) -> str:
+    """Tell which of `FORMATS` a path or a bare name asks for; raises `RenderError` for another."""
+    text = os.fspath(path_or_format)
+    format = (os.path.splitext(text)[1] or f".{text}")[1:].lower()
+    if format not in FORMATS:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise RenderError(f"cannot draw to {text!r}: end its name in one of {known}")
+    return format
+
+
+def _command(engine: str, format: str, dpi: int) -> tuple[str, list[str]]:
+    arguments = [f"-Gdpi={dpi}"] if format == "png" else []
+    program = shutil.which("dot") if engine in ("auto", "dot") else None
+    if program is not None:
+        return "dot", [program, f"-T{format}", *arguments]
+    folder = _pygraphviz_folder() if engine in ("auto", "pygraphviz") else ""
+    if folder:
+        run = [sys.executable, "-I", "-c", _IN_WHEEL, folder, format, " ".join(arguments)]
+        return "pygraphviz", run
+    raise RenderError(NO_ENGINE)
+
+
+def _pygraphviz_folder() -> str:
+    """Where pygraphviz is installed, by its metadata: a module so named may be the user's own."""
+    try:
+        found = importlib.metadata.distribution("pygraphviz").locate_file("")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return str(found)
+
+
+def _run(command: Sequence[str], text: bytes, timeout_s: float) -> bytes:
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise LayoutTimeoutError(
+            f"the layout did not finish in {timeout_s:g} s: write the DOT text instead (-o g.dot)"
+        ) from None
+    except OSError as error:
+        raise RenderError(f"cannot run {command[0]}: {error.strerror}") from None
+    if done.returncode or not done.stdout:
+        complaint = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        reason = complaint[-1] if complaint else f"it ended with status {done.returncode}"
+        raise RenderError(f"Graphviz could not draw this: {reason}")
+    return done.stdout

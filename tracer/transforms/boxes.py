@@ -1,0 +1,367 @@
+"""One node, hook or seed of a pass in, its box out: the words that tell what happened there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tracer.records import words
+from tracer.records.diagram import Box, Line, LineRole, Role, State
+from tracer.records.events import GradRead, GradWrite, HookRun
+from tracer.records.graph import Node, NodeKind, Site
+from tracer.records.passes import Contribution, PassView
+from tracer.records.tensors import Gradient
+from tracer.transforms.leaf_stories import LeafStory
+
+_ROLES = {
+    NodeKind.OPERATION: Role.OPERATION,
+    NodeKind.ACCUMULATE: Role.LEAF,
+    NodeKind.CUSTOM: Role.CUSTOM,
+    NodeKind.HOOK_WRAPPER: Role.WRAPPER,
+    NodeKind.COMPILED: Role.COMPILED,
+}
+_LONGEST_TITLE = 52
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the boxes of one picture share: the pass, the leaves' stories, when hooks were removed,
+    which nodes' `.grad` was read in vain, and which sites ran more than once."""
+
+    view: PassView
+    main_file: str
+    stories: dict[int, LeafStory]
+    removed: dict[int, Site | None] = field(default_factory=dict)
+    reads: dict[int, GradRead] = field(default_factory=dict)
+    repeated: frozenset[int] = frozenset()
+
+    def place(self, site: Site | None) -> str:
+        """`line 7`, or `model.py:7` in another file than the script's."""
+        return words.place(site, beside=self.main_file)
+
+
+def node_box(scene: Scene, node: Node) -> Box:
+    """Draw an operation or a leaf."""
+    view = scene.view
+    event = view.runs.get(node.id) or view.accumulates.get(node.id)
+    body = _leaf_lines(scene, node) if node.is_leaf else _operation_lines(scene, node)
+    alarms = _alarms(view, node)
+    title = Line(LineRole.TITLE, words.shorten(node_title(node), _LONGEST_TITLE))
+    received = view.received(node.id)
+    return Box(
+        f"n{node.id}", _ROLES[node.kind], (title, *body, *alarms),
+        step=view.steps.get(event.seq) if event is not None else None, nodes=(node.id,),
+        tooltip=_node_tooltip(scene, node), link=_link(node.site),
+        state=_state(view, node, received, bool(alarms)),
+        magnitude=received.norm if received is not None else None,
+    )  # fmt: skip
+
+
+def node_title(node: Node) -> str:
+    """The leaf's name, or the source text of the operation."""
+    if node.is_leaf:
+        return node.variables[0] if node.variables and node.variables[0] else "leaf without a name"
+    names = ", ".join(node.variables)
+    if node.site is None or not node.site.text:
+        return names or node.op or node.name
+    bound = bool(node.site.targets) or not names
+    return node.site.text if bound else f"{names} = {node.site.text}"
+
+
+def _state(view: PassView, node: Node, received: Gradient | None, alarmed: bool) -> State:
+    if alarmed or words.not_finite(received):
+        return State.WRONG
+    if not view.ran(node.id) and not view.arriving(node.id):
+        return State.IDLE
+    return State.ZERO if words.is_zero(received) else State.NORMAL
+
+
+def _link(site: Site | None) -> str:
+    return f"{site.file}:{site.line}" if site is not None else ""
+
+
+def _joined(*parts: str) -> str:
+    return " · ".join(part for part in parts if part)
+
+
+# ---- operations
+
+
+def _operation_lines(scene: Scene, node: Node) -> tuple[Line, ...]:
+    view = scene.view
+    lines = [Line(LineRole.DETAIL, _operation_detail(scene, node))]
+    lines += _sums(scene, node)
+    lines += _read_lines(scene, node)
+    run = view.runs.get(node.id)
+    if run is None:
+        lines.append(_not_run(view, node))
+    elif any(map(words.is_zero, run.returned)) and not any(map(words.is_zero, run.received)):
+        if all(gradient is None or words.is_zero(gradient) for gradient in run.returned):
+            lines.append(Line(LineRole.NOTE, "zero begins here: it passes nothing on"))
+    elif any(map(words.is_zero, run.received)):
+        lines.append(Line(LineRole.NOTE, "receives exactly zero"))
+    if node.note:
+        lines.append(Line(LineRole.NOTE, words.shorten(node.note, 60)))
+    return tuple(lines)
+
+
+def _operation_detail(scene: Scene, node: Node) -> str:
+    site = node.site
+    more = f" and {len(node.outputs) - 1} more" if len(node.outputs) > 1 else ""
+    shape = words.meta(node.outputs[0]) + more if node.outputs else ""
+    place = scene.place(site)
+    if site is not None and site.function not in ("<module>", "forward"):
+        place += f" in {site.function}"
+    call = f"call {node.call}" if site is not None and site.id in scene.repeated else ""
+    return _joined(words.shorten(node.name, 40), shape, place, call)
+
+
+def _sums(scene: Scene, node: Node) -> list[Line]:
+    """Say how the contributions to each input add up, unless a hook's box says it before."""
+    inputs = range(max(len(node.outputs), 1))
+    hooked = {hook.input_nr or 0 for hook in input_hooks(scene.view, node.id)}
+    return [
+        line
+        for input_nr in inputs
+        if input_nr not in hooked
+        for line in _sum(scene, node, input_nr)
+    ]
+
+
+def _sum(scene: Scene, node: Node, input_nr: int) -> list[Line]:
+    parts = scene.view.arriving(node.id, input_nr)
+    if len(parts) < 2:
+        return []
+    name = node.variables[input_nr] if input_nr < len(node.variables) else ""
+    if not name and len(node.outputs) > 1:
+        name = f"input {input_nr}"
+    text = words.total([part.gradient for part in parts], scene.view.arrived(node.id, input_nr))
+    return [Line(LineRole.SUM, f"{words.shorten(name, 24)} receives {text}".strip())]
+
+
+def _read_lines(scene: Scene, node: Node) -> list[Line]:
+    lines = []
+    for hook in scene.view.hooks.get(node.id, ()):
+        if hook.hook.kind == "retain_grad" and hook.after:
+            text = f"{hook.hook.subject}.grad = {words.tensor(hook.after[0])} (retain_grad)"
+            lines.append(Line(LineRole.GRAD, text))
+    read = scene.reads.get(node.id)
+    if read is not None and not lines:
+        lines.append(Line(LineRole.NOTE, f"{read.tensor}.grad → None: not a leaf"))
+    return lines
+
+
+def _not_run(view: PassView, node: Node) -> Line:
+    parts = view.arriving(node.id)
+    asked = view.record.inputs
+    if parts and asked is not None:
+        return Line(LineRole.GRAD, f"grad() returns {words.tensor(_returned(view, node, parts))}")
+    return Line(LineRole.NOTE, "not run in this pass")
+
+
+def _returned(view: PassView, node: Node, parts: Sequence[Contribution]) -> Gradient | None:
+    hooks = input_hooks(view, node.id)
+    if hooks and hooks[-1].after:
+        return hooks[-1].after[0]
+    return parts[0].gradient if len(parts) == 1 else None
+
+
+# ---- leaves
+
+
+def _leaf_lines(scene: Scene, node: Node) -> tuple[Line, ...]:
+    view, story = scene.view, scene.stories.get(node.id)
+    lines = [Line(LineRole.DETAIL, _leaf_detail(node, story))]
+    lines += _sums(scene, node)
+    if story is not None and story.emptied is not None:
+        write = story.emptied
+        text = (
+            f".grad  {words.change(write.before, write.after)}  {_by(scene, write.how, write.site)}"
+        )
+        lines.append(Line(LineRole.NOTE, text))
+    event = view.accumulates.get(node.id)
+    if event is not None:
+        text = words.accumulation(event.before, event.incoming, event.after)
+        lines.append(Line(LineRole.GRAD, f".grad  {text}"))
+    else:
+        lines.append(_not_run(view, node))
+    if story is not None:
+        lines += _story_lines(scene, story)
+    return tuple(lines)
+
+
+def _leaf_detail(node: Node, story: LeafStory | None) -> str:
+    meta = words.meta(
+        story.leaf.meta if story is not None else node.outputs[0] if node.outputs else None
+    )
+    value = story.value if story is not None else None
+    text = words.tensor(value) if value is not None else ""
+    known = text and not text.startswith(("‖", "?", "not read"))
+    return f"leaf · {meta} = {text}" if known else f"leaf · {meta}"
+
+
+def _by(scene: Scene, how: str, site: Site | None) -> str:
+    """`(.grad = line 9)`: what wrote, and where."""
+    return f"({' '.join(part for part in (how, scene.place(site)) if part)})"
+
+
+def _story_lines(scene: Scene, story: LeafStory) -> list[Line]:
+    lines = []
+    if story.kept:
+        since = "before the trace began"
+        if story.since is not None:
+            since = f"pass {story.since.id}"
+            since += f" ({scene.place(story.since.site)})" if story.since.site is not None else ""
+        lines.append(Line(LineRole.NOTE, f"not zeroed since {since}"))
+    for write in story.grad_writes[:3]:
+        if not _empties(write):
+            text = f".grad  {words.change(write.before, write.after)}"
+            lines.append(Line(LineRole.GRAD, f"{text}  {_by(scene, write.how, write.site)}"))
+    if story.data_writes:
+        first, last = story.data_writes[0], story.data_writes[-1]
+        values = words.change(first.before, last.after)
+        text = f"then {story.leaf.name} {values}  {_by(scene, last.how, last.site)}"
+        lines.append(Line(LineRole.NOTE, text))
+    return lines
+
+
+def _empties(write: GradWrite) -> bool:
+    return write.after is None or words.is_zero(write.after)
+
+
+# ---- what went wrong
+
+
+def _alarms(view: PassView, node: Node) -> list[Line]:
+    outcome = view.record.outcome
+    lines = []
+    if outcome.node == node.id and outcome.error:
+        lines.append(
+            Line(LineRole.ALARM, words.shorten(f"raised {outcome.error}: {outcome.message}", 60))
+        )
+    run, accumulate = view.runs.get(node.id), view.accumulates.get(node.id)
+    if run is not None:
+        bad_in = next(filter(None, map(words.not_finite, run.received)), "")
+        bad_out = next(filter(None, map(words.not_finite, run.returned)), "")
+        if bad_out and not bad_in:
+            lines.append(Line(LineRole.ALARM, f"begins here: returns {bad_out}"))
+        elif bad_in:
+            lines.append(Line(LineRole.ALARM, f"receives {bad_in}"))
+    elif accumulate is not None and words.not_finite(accumulate.incoming):
+        lines.append(Line(LineRole.ALARM, f"receives {words.not_finite(accumulate.incoming)}"))
+    return lines
+
+
+# ---- hooks
+
+
+_AT_OUTPUT = ("tensor hook", "multi-grad hook")
+_BEFORE = ("prehook", "module backward prehook")
+_AFTER = ("posthook", "module backward hook", "accumulate hook")
+
+
+def input_hooks(view: PassView, node: int) -> list[HookRun]:
+    """The tensor hooks that ran on what arrived at a node, in order."""
+    return [run for run in view.hooks.get(node, ()) if run.hook.kind in _AT_OUTPUT]
+
+
+def prehooks(view: PassView, node: int) -> list[HookRun]:
+    """The hooks that ran before a node, on all its inputs."""
+    return [run for run in view.hooks.get(node, ()) if run.hook.kind in _BEFORE]
+
+
+def posthooks(view: PassView, node: int) -> list[HookRun]:
+    """The hooks that ran after a node, on what it returned, or on a leaf's new `.grad`."""
+    return [run for run in view.hooks.get(node, ()) if run.hook.kind in _AFTER]
+
+
+def hook_box(scene: Scene, run: HookRun, node: Node, *, first: bool) -> Box:
+    """Draw one run of a hook; the first on an input also says how the contributions add up."""
+    hook = run.hook
+    lines = [Line(LineRole.TITLE, words.shorten(f"hook: {hook.text}", _LONGEST_TITLE))]
+    lines.append(Line(LineRole.DETAIL, _hook_detail(scene, run)))
+    if first:
+        lines += _sum(scene, node, run.input_nr or 0)
+    if run.raised:
+        lines.append(Line(LineRole.ALARM, f"raised {run.raised}"))
+    else:
+        lines.append(Line(LineRole.HOOK, hook_effect(run)))
+    before = run.before[0] if run.before else None
+    return Box(
+        f"h{run.seq}", Role.HOOK, tuple(lines), step=scene.view.steps.get(run.seq),
+        nodes=(node.id,), tooltip=_hook_tooltip(run), link=_link(hook.defined or hook.added),
+        state=State.WRONG if run.raised or any(map(words.not_finite, run.after)) else State.NORMAL,
+        magnitude=before.norm if before is not None else None,
+    )  # fmt: skip
+
+
+def hook_effect(run: HookRun) -> str:
+    """`[1, 1, 2] → [1, 1, 4]`, or that nothing changed."""
+    pairs = [
+        words.change(before, after)
+        for before, after in zip(run.before, run.after or run.before, strict=False)
+        if before is not None or after is not None
+    ]
+    text = ",  ".join(pairs[:3]) + (", …" if len(pairs) > 3 else "")
+    return text if run.changed else f"{text}  (same values)"
+
+
+def _hook_detail(scene: Scene, run: HookRun) -> str:
+    hook = run.hook
+    subject = f" on {words.shorten(hook.subject, 24)}" if hook.subject else ""
+    added = (
+        f"added {scene.place(hook.added)}" if hook.added is not None else "added before the trace"
+    )
+    removed = ""
+    if hook.id in scene.removed:
+        removed = f"removed {scene.place(scene.removed[hook.id])}".rstrip()
+    return _joined(f"{hook.kind}{subject}", added, removed)
+
+
+# ---- seeds
+
+
+def seed_box(number: int, seed: Gradient | None, *, given: bool) -> Box:
+    """Draw the gradient that a backward call starts a root with."""
+    if given and seed is not None:
+        meta = f" · {words.meta(seed.meta)}" if seed.meta.shape else ""
+        text = f"gradient = {words.tensor(seed)}{meta}"
+    else:
+        text = "gradient = 1 (implicit)"
+    return Box(
+        f"s{number}", Role.SEED, (Line(LineRole.DETAIL, text),), tooltip=words.statistics(seed)
+    )
+
+
+# ---- tooltips
+
+
+def _node_tooltip(scene: Scene, node: Node) -> str:
+    view = scene.view
+    lines = [node.name, node_title(node)]
+    if node.site is not None:
+        lines.append(f"{node.site.file}:{node.site.line} in {node.site.function}")
+    run, accumulate = view.runs.get(node.id), view.accumulates.get(node.id)
+    if run is not None:
+        if run.end_ns is not None:
+            lines.append(f"ran {words.duration(run.end_ns - run.t_ns)}")
+        lines += [f"received {words.statistics(gradient)}" for gradient in run.received[:8]]
+        lines += [f"returned {words.statistics(gradient)}" for gradient in run.returned[:8]]
+    elif accumulate is not None:
+        lines.append(f".grad before: {words.statistics(accumulate.before)}")
+        lines.append(f"incoming: {words.statistics(accumulate.incoming)}")
+        lines.append(f".grad after: {words.statistics(accumulate.after)}")
+    for saved in node.saved[:8]:
+        meta = f" {words.meta(saved.meta)}" if saved.meta is not None else ""
+        lines.append(f"saved {saved.attribute}{meta}")
+    return "\n".join(map(words.one_line, lines))
+
+
+def _hook_tooltip(run: HookRun) -> str:
+    hook = run.hook
+    lines = [f"{hook.kind}: {hook.text}"]
+    if hook.defined is not None:
+        lines.append(f"written {hook.defined.file}:{hook.defined.line}")
+    lines += [f"before {words.statistics(gradient)}" for gradient in run.before[:8]]
+    lines += [f"after {words.statistics(gradient)}" for gradient in run.after[:8]]
+    return "\n".join(map(words.one_line, lines))
