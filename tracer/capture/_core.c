@@ -34,8 +34,8 @@
 #define WIDE
 #endif
 
-enum { KIND_FORWARD = 1, KIND_NODE = 7 };
-enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_RECEIVED = 6 };
+enum { KIND_FORWARD = 1, KIND_NODE = 7, KIND_ACCUMULATE = 9, KIND_GRAD_WRITE = 10, KIND_DATA_WRITE = 11 };
+enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_PARTIAL = 5, ENTRY_RECEIVED = 6 };
 enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256 };
 
 static int64_t clock_ns(void)
@@ -55,12 +55,12 @@ static int64_t clock_ns(void)
 /* ---------------------------------------------------------------- what we know of torch */
 
 static PyObject *tensor_type, *parameter_type;
-static PyObject *task_id_fn, *sequence_fn, *disable_torch_function;
-static PyObject *strided;
+static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *disable_torch_function;
+static PyObject *strided, *ordered_dict;
 static struct { PyObject *dtype; int code, size; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_numel, *s_contiguous, *s_data_ptr, *s_is_neg,
-    *s_is_conj, *s_f_back, *s_f_lasti;
+    *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -565,6 +565,7 @@ typedef struct {
     int guarded;           /* a function mode is active while the engine runs */
     int closed;
     PyObject *open;        /* dict: node -> NodeProbe begun and not ended */
+    PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
 } PassState;
 
 static void state_dealloc(PassState *self)
@@ -573,6 +574,7 @@ static void state_dealloc(PassState *self)
     Py_CLEAR(self->claim);
     Py_CLEAR(self->fault);
     Py_CLEAR(self->open);
+    Py_CLEAR(self->unsettled);
     plain_dealloc((PyObject *)self);
 }
 
@@ -591,6 +593,7 @@ static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->id = id;
     self->task = -1;
     self->open = PyDict_New();
+    self->unsettled = PyList_New(0);
     return (PyObject *)self;
 }
 
@@ -603,6 +606,7 @@ static PyMemberDef state_members[] = {
     {"guarded", T_INT, offsetof(PassState, guarded), 0, NULL},
     {"closed", T_INT, offsetof(PassState, closed), 0, NULL},
     {"open", T_OBJECT, offsetof(PassState, open), READONLY, NULL},
+    {"unsettled", T_OBJECT, offsetof(PassState, unsettled), READONLY, NULL},
     {NULL},
 };
 static PyType_Slot state_slots[] = {
@@ -647,6 +651,9 @@ static int hand_over_fault(PyObject *fault)
 
 /* ---------------------------------------------------------------- NodeProbe */
 
+/* A slot whose gradient goes to a leaf: the probe there takes the entry as its own reading. */
+typedef struct { uint32_t slot; PyObject *probe; Buffer *sent; } Sink;
+
 typedef struct {
     PyObject_HEAD
     PassState *state;
@@ -660,10 +667,14 @@ typedef struct {
     int64_t begin;
     uint32_t order, n_received;
     Buffer received;
+    Sink *sinks;
+    uint32_t n_sinks;
 } NodeProbe;
 
 static void probe_dealloc(NodeProbe *self)
 {
+    for (uint32_t i = 0; i < self->n_sinks; i++) Py_DECREF(self->sinks[i].probe);
+    free(self->sinks);
     free(self->received.data);
     Py_CLEAR(self->state);
     Py_CLEAR(self->same);
@@ -765,11 +776,17 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
         int twin = -1;
         for (Py_ssize_t k = 0; self->reuse && gradient != Py_None && k < arrived && k < 200; k++)
             if (PyTuple_GetItem(outputs, k) == gradient) { twin = (int)k; break; }
+        Py_ssize_t start = returned.used;
         if (twin >= 0) {
             uint8_t entry[2] = {ENTRY_RECEIVED, (uint8_t)twin};
             failed = put(&returned, entry, 2) < 0;
         } else {
             failed = put_entry(tape, &returned, gradient, 0) < 0;
+            for (uint32_t n = 0; n < self->n_sinks && !failed; n++)
+                if (self->sinks[n].slot == (uint32_t)i) {
+                    self->sinks[n].sent->used = 0;
+                    failed = put(self->sinks[n].sent, returned.data + start, returned.used - start) < 0;
+                }
         }
     }
     if (!failed) failed = probe_write(self, end, (uint32_t)count, &returned) < 0;
@@ -811,6 +828,7 @@ static PyMethodDef probe_methods[] = {
 static PyMemberDef probe_members[] = {
     {"node", T_UINT, offsetof(NodeProbe, node), READONLY, NULL},
     {"order", T_UINT, offsetof(NodeProbe, order), READONLY, NULL},
+    {"same", T_OBJECT_EX, offsetof(NodeProbe, same), 0, NULL},
     {NULL},
 };
 static PyType_Slot probe_slots[] = {
@@ -821,10 +839,14 @@ static PyType_Slot probe_slots[] = {
 static PyType_Spec probe_spec = {
     "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, Py_TPFLAGS_DEFAULT, probe_slots};
 
+#include "_leaves.h"
+
 /* ---------------------------------------------------------------- Mode */
 
 /* What to do when a function is called: its id, and the callbacks of one that needs them. */
-typedef struct { PyObject_HEAD uint32_t id; int ignore; PyObject *before, *after; } Op;
+enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3 };
+
+typedef struct { PyObject_HEAD uint32_t id, how; int action; PyObject *before, *after; } Op;
 
 static void op_dealloc(Op *self)
 {
@@ -835,16 +857,18 @@ static void op_dealloc(Op *self)
 
 static PyObject *op_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"id", "ignore", "before", "after", NULL};
-    unsigned int id;
-    int ignore = 0;
+    static char *names[] = {"id", "action", "how", "before", "after", NULL};
+    unsigned int id, how = 0;
+    int action = OBSERVE;
     PyObject *before = Py_None, *after = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I|pOO", names, &id, &ignore, &before, &after)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I|iIOO", names, &id, &action, &how, &before, &after))
+        return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Op *self = (Op *)make(type, 0);
     if (!self) return NULL;
     self->id = id;
-    self->ignore = ignore;
+    self->action = action;
+    self->how = how;
     self->before = before == Py_None ? NULL : Py_NewRef(before);
     self->after = after == Py_None ? NULL : Py_NewRef(after);
     return (PyObject *)self;
@@ -852,11 +876,11 @@ static PyObject *op_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static PyMemberDef op_members[] = {
     {"id", T_UINT, offsetof(Op, id), READONLY, NULL},
-    {"ignore", T_INT, offsetof(Op, ignore), READONLY, NULL},
+    {"action", T_INT, offsetof(Op, action), READONLY, NULL},
     {NULL},
 };
 static PyType_Slot op_slots[] = {
-    {Py_tp_doc, "Op(id, ignore=False, before=None, after=None): what to do when a function is called."},
+    {Py_tp_doc, "Op(id, action=0, how=0, before=None, after=None): what to do when a function is called."},
     {Py_tp_new, op_new}, {Py_tp_dealloc, op_dealloc}, {Py_tp_members, op_members}, {0, NULL},
 };
 static PyType_Spec op_spec = {"tracer.capture._core.Op", sizeof(Op), 0, Py_TPFLAGS_DEFAULT, op_slots};
@@ -904,6 +928,8 @@ typedef struct {
     PyObject *site;        /* site(code, lasti, line) -> id */
     PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
     PyObject *fault;
+    Book *book;
+    uint32_t stepping;     /* while an optimizer steps: its name, as a string id */
     struct {
         uint32_t module;   /* id of the module whose forward is running, 0 for none */
         uint32_t path;     /* and its path, as a string id */
@@ -945,6 +971,7 @@ static void mode_dealloc(Mode *self)
     PyObject_GC_UnTrack(self);
     mode_clear(self);
     Py_CLEAR(self->tape);
+    Py_CLEAR(self->book);
     free(self->places.slots);
     for (int i = 0; i < THREADS; i++) free(self->made[i].items);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -1078,6 +1105,103 @@ static int log_forward(Mode *self, uint32_t op, long long low, long long high, u
     return 0;
 }
 
+/* 1 where C can record what a writing function does, with the leaf it writes (NULL: none of ours);
+ * 0 where that is for Python; -1 with an exception. */
+static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Leaf **leaf)
+{
+    *leaf = NULL;
+    PyObject *target = PyTuple_Size(args) ? PyTuple_GetItem(args, 0) : Py_None;
+    PyObject *type = (PyObject *)Py_TYPE(target);
+    if (!self->book || (kwargs && PyDict_GetItemString(kwargs, "out"))) return 0;
+    if (type != tensor_type && type != parameter_type) return 0;
+    *leaf = find_leaf(self->book, target);
+    if (op->action == SET_GRAD) {
+        if (!*leaf) return 1;
+        return PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) == Py_None &&
+               !self->now[tape_thread(self->tape)].pass;
+    }
+    if (*leaf) return 1;
+    int concerned = may_concern(self->book, target);
+    return concerned < 0 ? -1 : !concerned;
+}
+
+static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *before, const Buffer *after)
+{
+    int64_t site = find_site(self, NULL);
+    if (site < 0) return -1;
+    uint32_t how = op->how;
+    if (self->stepping) {
+        PyObject *enabled = PyObject_CallObject(grad_enabled_fn, NULL);
+        if (!enabled) return -1;
+        if (enabled != Py_True) how = self->stepping;
+        Py_DECREF(enabled);
+    }
+    Tape *tape = self->tape;
+    Buffer *out = &tape->frames;
+    int thread = tape_thread(tape);
+    uint32_t length = (uint32_t)(HEADER + 12 + before->used + after->used), ids[3] = {leaf->id, how, (uint32_t)site};
+    if (reserve(out, length) < 0) return -1;
+    put_header(out, length, kind, thread, self->now[thread].pass, ++tape->seq, clock_ns() - tape->origin);
+    put(out, ids, sizeof ids);
+    put(out, before->data, before->used);
+    return put(out, after->data, after->used);
+}
+
+static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer *before)
+{
+    if (op->action == WRITE) {
+        long long version, pointer;
+        read_mark(tensor, &version, &pointer);
+        if (version == leaf->version && pointer == leaf->pointer) return copy_buffer(before, &leaf->data);
+        return put_entry(self->tape, before, tensor, 0);
+    }
+    PyObject *grad = PyObject_GetAttr(tensor, s_grad);
+    if (!grad) return -1;
+    int failed = put_entry(self->tape, before, grad, 0) < 0;
+    Py_DECREF(grad);
+    if (failed || same_entry(before, &leaf->grad)) return failed ? -1 : 0;
+    PyObject *done = PyObject_CallFunction(self->book->unseen, "Oy#y#", leaf, leaf->grad.data, leaf->grad.used,
+                                           before->data, before->used);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
+{
+    if (op->action == WRITE) {
+        leaf->data.used = 0;
+        if (put_entry(self->tape, &leaf->data, tensor, 0) < 0) return -1;
+        read_mark(tensor, &leaf->version, &leaf->pointer);
+        return write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data);
+    }
+    uint8_t none = ENTRY_NONE;
+    leaf->grad.used = 0;
+    if (put(&leaf->grad, &none, 1) < 0) return -1;
+    return write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad);
+}
+
+/* Call a function that writes to this leaf, and record what the leaf held before and after. */
+static PyObject *call_write(Mode *self, Op *op, Leaf *leaf, PyObject *function, PyObject *args, PyObject *kwargs)
+{
+    PyObject *tensor = PyTuple_GetItem(args, 0), *result = NULL;
+    Buffer before = {0};
+    Py_INCREF((PyObject *)leaf);
+    PyObject *guard = quiet();
+    int failed = !guard || read_before(self, op, leaf, tensor, &before) < 0;
+    loud(guard);
+    if (failed && hand_over_fault(self->fault) < 0) goto done;
+    result = PyObject_Call(function, args, kwargs);
+    if (!result || failed || self->paused) goto done;
+    guard = quiet();
+    failed = !guard || enter_write(self, op, leaf, tensor, &before) < 0;
+    loud(guard);
+    if (failed && hand_over_fault(self->fault) < 0) Py_CLEAR(result);
+done:
+    free(before.data);
+    Py_DECREF((PyObject *)leaf);
+    return result;
+}
+
 static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
 {
     static char *names[] = {"func", "types", "args", "kwargs", NULL};
@@ -1106,17 +1230,21 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
         op = (Op *)made;
         Py_DECREF(made);
     }
-    if (op->ignore) goto just_call;
+    if (op->action == IGNORE) goto just_call;
     int64_t begin = clock_ns();
     long long low = call_int(sequence_fn);
-    result = op->before ? call_around(function, op->before, op->after, own_args, kwargs)
-                        : PyObject_Call(function, own_args, kwargs);
+    Leaf *leaf = NULL;
+    int simple = op->action == WRITE || op->action == SET_GRAD ? simple_write(self, op, own_args, kwargs, &leaf) : 0;
+    if (simple < 0) PyErr_Clear();
+    result = simple == 1 && leaf ? call_write(self, op, leaf, function, own_args, kwargs)
+             : op->before && simple != 1 ? call_around(function, op->before, op->after, own_args, kwargs)
+                                         : PyObject_Call(function, own_args, kwargs);
     if (!result || self->paused) { Py_DECREF(own_args); return result; }
     long long high = call_int(sequence_fn);
     int failed = 0;
     if (high > low) {
         failed = log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
-    } else if (!op->before) {
+    } else if (!op->before && op->action == OBSERVE) {
         int64_t site = find_site(self, NULL);
         PyObject *done = site < 0 ? NULL : PyObject_CallFunction(
             self->plain, "IOOOIKL", op->id, own_args, kwargs ? kwargs : Py_None, result,
@@ -1148,14 +1276,19 @@ static Made *find_made(MadeLog *log, uint64_t wanted)
 
 /* Sequence numbers are counted by thread, and a node does not tell its thread: the calling thread is
  * asked first. */
+static Made *find_made_anywhere(Mode *self, int own, uint64_t wanted)
+{
+    Made *made = find_made(&self->made[own], wanted);
+    for (int i = 0; !made && i < self->tape->n_threads; i++)
+        if (i != own) made = find_made(&self->made[i], wanted);
+    return made;
+}
+
 static PyObject *mode_made_by(Mode *self, PyObject *number)
 {
     uint64_t wanted = PyLong_AsUnsignedLongLong(number);
     if (wanted == (uint64_t)-1) { PyErr_Clear(); Py_RETURN_NONE; }
-    int own = tape_thread(self->tape);
-    Made *made = find_made(&self->made[own], wanted);
-    for (int i = 0; !made && i < self->tape->n_threads; i++)
-        if (i != own) made = find_made(&self->made[i], wanted);
+    Made *made = find_made_anywhere(self, tape_thread(self->tape), wanted);
     if (!made) Py_RETURN_NONE;
     return Py_BuildValue("IIIIK", made->site, made->op, made->module, made->call, (unsigned long long)made->seq);
 }
@@ -1216,6 +1349,8 @@ static PyMethodDef mode_methods[] = {
     {NULL},
 };
 static PyMemberDef mode_members[] = {
+    {"book", T_OBJECT, offsetof(Mode, book), 0, NULL},
+    {"stepping", T_UINT, offsetof(Mode, stepping), 0, NULL},
     {"round", T_UINT, offsetof(Mode, round), 0, NULL},
     {"paused", T_INT, offsetof(Mode, paused), 0, NULL},
     {"evicted", T_ULONGLONG, offsetof(Mode, evicted), READONLY, NULL},
@@ -1230,19 +1365,35 @@ static PyType_Spec mode_spec = {
     "tracer.capture._core.ModeCore", sizeof(Mode), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, mode_slots};
 
+static PyObject *leaf_probe_type, *node_probe_type;
+
+static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
+{
+    Sink *sinks = realloc(probe->sinks, (probe->n_sinks + 1) * sizeof *sinks);
+    if (!sinks) { PyErr_NoMemory(); return -1; }
+    probe->sinks = sinks;
+    sinks[probe->n_sinks++] = (Sink){slot, Py_NewRef((PyObject *)leaf), &leaf->sent};
+    return 0;
+}
+
+#include "_walk.h"
+
 /* ---------------------------------------------------------------- module */
 
 static PyObject *core_setup(PyObject *module, PyObject *args)
 {
     PyObject *codes;
-    if (!PyArg_ParseTuple(args, "OOOOOOO!", &tensor_type, &parameter_type, &strided, &task_id_fn,
-                          &sequence_fn, &disable_torch_function, &PyDict_Type, &codes))
+    if (!PyArg_ParseTuple(args, "OOOOOOOOO!", &tensor_type, &parameter_type, &strided, &task_id_fn,
+                          &sequence_fn, &grad_enabled_fn, &ordered_dict, &disable_torch_function,
+                          &PyDict_Type, &codes))
         return NULL;
     Py_INCREF(tensor_type);
     Py_INCREF(parameter_type);
     Py_INCREF(strided);
     Py_INCREF(task_id_fn);
     Py_INCREF(sequence_fn);
+    Py_INCREF(grad_enabled_fn);
+    Py_INCREF(ordered_dict);
     Py_INCREF(disable_torch_function);
     PyObject *dtype, *pair;
     Py_ssize_t at = 0;
@@ -1259,7 +1410,12 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
 
 static PyMethodDef core_methods[] = {
     {"setup", core_setup, METH_VARARGS,
-     "setup(Tensor, Parameter, strided, task_id, sequence_nr, DisableTorchFunction, {dtype: (code, size)})"},
+     "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, OrderedDict,\n"
+     "DisableTorchFunction, {dtype: (code, size)})"},
+    {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
+    {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended)"},
+    {"detach", core_detach, METH_O, "detach(dicts): take our probes out of them."},
+    {"register_ours", register_ours, METH_VARARGS, "Stands in for _HookMixin._register_hook during attach."},
     {NULL},
 };
 static struct PyModuleDef core_module = {PyModuleDef_HEAD_INIT, "_core", NULL, -1, core_methods};
@@ -1278,13 +1434,28 @@ PyMODINIT_FUNC PyInit__core(void)
     s_is_conj = PyUnicode_InternFromString("is_conj");
     s_f_back = PyUnicode_InternFromString("f_back");
     s_f_lasti = PyUnicode_InternFromString("f_lasti");
+    s_cdata = PyUnicode_InternFromString("_cdata");
+    s_version = PyUnicode_InternFromString("_version");
+    s_grad = PyUnicode_InternFromString("grad");
+    s_is_view = PyUnicode_InternFromString("_is_view");
+    s_next_functions = PyUnicode_InternFromString("next_functions");
+    s_sequence_nr = PyUnicode_InternFromString("_sequence_nr");
+    s_input_metadata = PyUnicode_InternFromString("_input_metadata");
+    s_shape = PyUnicode_InternFromString("shape");
+    s_variable = PyUnicode_InternFromString("variable");
+    s_register_prehook = PyUnicode_InternFromString("register_prehook");
+    s_register_hook = PyUnicode_InternFromString("register_hook");
+    our_key = PyLong_FromLong(-1);
     struct { const char *name; PyType_Spec *spec; } types[] = {
         {"Around", &around_spec}, {"Tape", &tape_spec}, {"PassState", &state_spec},
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
+        {"Leaf", &leaf_spec}, {"Book", &book_spec}, {"LeafProbe", &leaf_probe_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);
         if (!type || PyModule_AddObject(module, types[i].name, type) < 0) return NULL;
+        if (types[i].spec == &probe_spec) node_probe_type = type;
+        if (types[i].spec == &leaf_probe_spec) leaf_probe_type = type;
     }
     return module;
 }

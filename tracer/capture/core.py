@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
+from torch.autograd.function import _HookMixin
 
 from tracer.records.stream import DTYPE_CODES
 
@@ -16,11 +19,17 @@ except ImportError:
     COMPILED = False
 
 Around = core.Around
+Book = core.Book
+Leaf = core.Leaf
+LeafProbe = core.LeafProbe
 NodeProbe = core.NodeProbe
 ModeCore = core.ModeCore
 Op = core.Op
 PassState = core.PassState
 Tape = core.Tape
+attach = core.attach
+detach = core.detach
+walk = core.walk
 
 
 def _dtypes() -> dict[torch.dtype, tuple[int, int]]:
@@ -34,6 +43,19 @@ core.setup(
     torch.strided,
     torch._C._current_graph_task_id,
     torch._C._autograd._get_sequence_nr,
+    torch.is_grad_enabled,
+    OrderedDict,
     torch._C.DisableTorchFunction,
     _dtypes(),
 )
+
+
+class RegisteringOurs:
+    """While it lasts, `register_hook` of nodes is a C function that keys our probes apart."""
+
+    def __enter__(self) -> None:
+        self._original = _HookMixin.__dict__["_register_hook"]
+        _HookMixin._register_hook = staticmethod(core.register_ours)
+
+    def __exit__(self, *_error: object) -> None:
+        _HookMixin._register_hook = self._original

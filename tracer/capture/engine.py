@@ -11,73 +11,27 @@ import torch
 from torch import Tensor
 
 from tracer.capture import structure
-from tracer.capture.core import NodeProbe, PassState
-from tracer.capture.hooks import ACCUMULATE_HOOK, POSTHOOK, PREHOOK, TENSOR_HOOK, Wrapped
+from tracer.capture.core import LeafProbe, NodeProbe, PassState, RegisteringOurs, attach, detach
+from tracer.capture.core import walk as core_walk
+from tracer.capture.graphs import Leaves
+from tracer.capture.hooks import (
+    ACCUMULATE_HOOK,
+    POSTHOOK,
+    PREHOOK,
+    TENSOR_HOOK,
+    HookDict,
+    Wrapped,
+)
 from tracer.capture.ledger import LeafState
-from tracer.capture.readings import NONE
 from tracer.capture.recorder import packed
-from tracer.records.events import Accumulate, Outcome, Pass, PassBegin, PassEnd
+from tracer.records.events import Outcome, Pass, PassBegin, PassEnd
 from tracer.records.graph import Graph, NodeKind
-from tracer.records.stream import ENTRY_SAME
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
-SAME = bytes([ENTRY_SAME])
-
-
-class LeafProbe:
-    """The prehook of one `AccumulateGrad`: what arrives, and what `.grad` held before."""
-
-    __slots__ = (
-        "accumulated",
-        "before",
-        "incoming",
-        "leaf",
-        "live",
-        "node",
-        "order",
-        "same",
-        "seq",
-        "state",
-        "t_ns",
-    )
-
-    def __init__(
-        self, live: LivePass, node: int, leaf: Tensor, state: LeafState, *, same: bool
-    ) -> None:
-        self.live = live
-        self.node = node
-        self.leaf = leaf
-        self.state = state
-        self.same = same
-        self.seq = 0
-
-    def __call__(self, gradients: tuple[Tensor | None, ...]) -> None:
-        live = self.live
-        if not live.is_running_here():
-            return
-        try:
-            with torch._C.DisableTorchFunction():
-                self._begin(live, gradients[0])
-        except Exception as error:
-            live.session.recorder.fault(error)
-
-    def _begin(self, live: LivePass, gradient: Tensor | None) -> None:
-        recorder, state = live.session.recorder, live.state
-        if self.seq:
-            live.settle(self.node)
-        self.before = live.session.ledger.before_accumulate(self.leaf, self.state)
-        same = self.same and gradient is not None
-        self.incoming = SAME if same else recorder.entry(gradient)
-        tape = recorder.tape
-        self.seq, self.t_ns = tape.next_seq(), tape.now()
-        state.order += 1
-        state.node_count += 1
-        state.leaf_count += 1
-        self.order = state.order
-        self.accumulated = False
-        live.unsettled[self.node] = self
+OUR_KEY = -1
+"""The key of our probes in every dict of hooks; PyTorch's own count from 0."""
 
 
 class LivePass:
@@ -93,91 +47,83 @@ class LivePass:
             session.recorder.tape, record.id, session.engine.claim, session.recorder.fault
         )
         self.wrapped = Wrapped()
-        self.unsettled: dict[int, LeafProbe] = {}
-        self.leaves: dict[int, tuple[Tensor, LeafState]] = {}
-        self._handles: list[Any] = []
+        self.leaves: Leaves = {}
+        self.failed_at: int | None = None
+        self._held: list[HookDict] = []
+        self._probes: list[NodeProbe | LeafProbe] = []
         self._pushed = 0
 
     # ---- probes
 
     def attach(self) -> None:
         """Put a probe on every node, and one around every user hook."""
-        walk, into = self.walk, self.walk.into
-        roots = {(root.node, root.input_nr) for root in walk.roots}
-        for number, fn in enumerate(walk.fns):
-            leaf = self.leaves.get(number)
-            if leaf is not None:
-                self._attach_leaf(number, fn, *leaf, same=self._is_same(number, 0, roots))
-            else:
-                inputs = max(len(self.graph.nodes[number].outputs), 1)
-                hooked = self._wrap_outputs(number)
-                same = bytes(
-                    into.get((number, k), 0) == 1 and (number, k) not in roots and k not in hooked
-                    for k in range(inputs)
-                )
-                self._attach_node(number, fn, same)
+        walk = self.walk
+        custom = bytes(node.kind is NodeKind.CUSTOM for node in self.graph.nodes)
+        with RegisteringOurs():
+            self._held, crowded, self._probes = attach(
+                self.state,
+                self.session.ledger.book,
+                walk.fns,
+                walk.same,
+                walk.links,
+                custom,
+                self.leaves,
+                self.user_code_begins,
+                self.user_code_ends,
+            )
+        for number in crowded:
+            self._wrap_node_hooks(number)
+        self._wrap_output_hooks()
+        for number, (leaf, _state) in self.leaves.items():
+            if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
+                self._wrap_leaf_hooks(number, leaf)
 
-    def _is_same(self, number: int, k: int, roots: set[tuple[int, int]]) -> bool:
-        return self.walk.into.get((number, k), 0) == 1 and (number, k) not in roots
+    def _wrap_node_hooks(self, number: int) -> None:
+        """Wrap the prehooks and posthooks that users registered on a node itself."""
+        book, probe = self.session.hooks, self._probes[number]
+        kind = PREHOOK
+        for hooks in self._dicts_of(number):
+            if book.wrap(self, hooks, kind, number) and kind is PREHOOK:
+                self._read_anew(probe)
+            kind = POSTHOOK
 
-    def _wrap_outputs(self, number: int) -> set[int]:
-        """Wrap the tensor hooks on a node's outputs; which inputs have any."""
-        book, sequence_nr = self.session.hooks, self.walk.sequence_nrs[number]
-        hooked = set()
-        if not self.session.saw_made(sequence_nr):
-            return set(range(len(self.graph.nodes[number].outputs)))
-        for k in range(len(self.graph.nodes[number].outputs)):
-            for hooks in book.on_output(sequence_nr, k):
-                book.wrap(self, hooks, TENSOR_HOOK, number, input_nr=k)
-                hooked.add(k)
-        return hooked
+    def _dicts_of(self, number: int) -> list[HookDict]:
+        """The dicts that hold the probe of a node: of its prehooks, and of its posthooks."""
+        probe = self._probes[number]
+        return [hooks for hooks in self._held if hooks.get(OUR_KEY) is probe]
 
-    def _attach_node(self, number: int, fn: Any, same: bytes) -> None:
-        kind = self.graph.nodes[number].kind
-        custom = kind is NodeKind.CUSTOM
-        begins, ends = (self.user_code_begins, self.user_code_ends) if custom else (None, None)
-        probe = NodeProbe(self.state, number, same, not custom, begins, ends)
-        pre = fn.register_prehook(probe)
-        hooks = pre.hooks_dict_ref()
-        if len(hooks) > 1:
-            self.session.hooks.wrap(self, hooks, PREHOOK, number)
-            del hooks[pre.id]
-            probe = NodeProbe(self.state, number, b"", not custom, begins, ends)
-            pre = fn.register_prehook(probe)
-        post = fn.register_hook(probe)
-        if len(post.hooks_dict_ref()) > 1:
-            self.session.hooks.wrap(self, post.hooks_dict_ref(), POSTHOOK, number)
-        self._handles.append(pre)
-        self._handles.append(post)
+    def _wrap_output_hooks(self) -> None:
+        """Wrap the tensor hooks on what nodes put out in forward."""
+        numbers: dict[int, int] = {}
+        for sequence_nr, output_nr in self.session.hooks.hooked_outputs():
+            if not numbers:
+                numbers = {nr: number for number, nr in enumerate(self.walk.sequence_nrs)}
+            number = numbers.get(sequence_nr)
+            if number is None:
+                continue
+            for hooks in self.session.hooks.on_output(sequence_nr, output_nr):
+                self.session.hooks.wrap(self, hooks, TENSOR_HOOK, number, input_nr=output_nr)
+                self._read_anew(self._probes[number])
 
-    def _attach_leaf(
-        self, number: int, fn: Any, leaf: Tensor, state: LeafState, *, same: bool
-    ) -> None:
+    def _wrap_leaf_hooks(self, number: int, leaf: Tensor) -> None:
         book = self.session.hooks
-        if leaf._backward_hooks:
-            same = book.wrap(self, leaf._backward_hooks, TENSOR_HOOK, number, input_nr=0) == 0
-        probe = LeafProbe(self, number, leaf, state, same=same)
-        handle = fn.register_prehook(probe)
-        hooks = handle.hooks_dict_ref()
-        if len(hooks) > 1 and book.wrap(self, hooks, PREHOOK, number):
-            probe.same = False
+        hooks = leaf._backward_hooks
+        if hooks and book.wrap(self, hooks, TENSOR_HOOK, number, input_nr=0):
+            self._read_anew(self._probes[number])
         if leaf._post_accumulate_grad_hooks:
             book.wrap(self, leaf._post_accumulate_grad_hooks, ACCUMULATE_HOOK, number)
-        self._handles.append(handle)
 
-    def is_probe(self, function: object) -> bool:
-        """Whether a hook is one of ours."""
-        return isinstance(function, LeafProbe)
+    def _read_anew(self, probe: NodeProbe | LeafProbe) -> None:
+        """Have what arrives read: a hook stands between it and what was sent."""
+        probe.same = b"" if isinstance(probe, NodeProbe) else False
 
     def detach(self) -> None:
         """Leave nothing of ours on any node or tensor."""
         self.state.closed = 1
         self.wrapped.restore()
-        for handle in self._handles:
-            hooks = handle.hooks_dict_ref()
-            if hooks is not None:
-                hooks.pop(handle.id, None)
-        self._handles.clear()
+        detach(self._held)
+        self._held.clear()
+        self._probes.clear()
 
     # ---- while it runs
 
@@ -217,45 +163,28 @@ class LivePass:
 
     def settle(self, node: int) -> None:
         """Enter an accumulation whose result can now be read."""
-        probe = self.unsettled.pop(node, None)
-        if probe is None:
-            return
-        recorder = self.session.recorder
-        if probe.leaf.grad is None and probe.before == NONE:
-            return  # a hook further on raised, or the gradient was undefined
-        after = self.session.ledger.accumulated(probe.leaf, probe.state)
-        recorder.emit(
-            Accumulate(
-                seq=probe.seq,
-                t_ns=probe.t_ns,
-                thread=recorder.tape.thread(),
-                pass_id=self.state.id,
-                leaf=probe.state.id,
-                node=node,
-                order=probe.order,
-                before=packed(probe.before),
-                incoming=packed(probe.incoming),
-                after=packed(after),
-            )
-        )
+        probe = self._probes[node]
+        if isinstance(probe, LeafProbe):
+            probe.settle()
 
     def settle_leaf(self, state: LeafState) -> None:
         """Enter what the engine added to a leaf before user code writes to its `.grad`."""
-        for node, probe in list(self.unsettled.items()):
-            if probe.state is state:
-                self.settle(node)
+        for probe in self.state.unsettled:
+            if probe.leaf is state:
+                probe.settle()
 
     def resettle(self, node: int) -> None:
         """Take an accumulate hook's change of `.grad` as known: its own event tells it."""
         held = self.leaves.get(node)
         if held is not None:
-            self.session.ledger.accumulated(*held)
+            self.session.ledger.observe_grad(*held)
 
     def finish(self, error: BaseException | None) -> None:
         """Enter what is still open and leave the graph as it was."""
         self._pushed = self.state.guarded = 0  # the engine itself restores the modes of a node
-        for node in list(self.unsettled):
-            self.settle(node)
+        for probe in self.state.unsettled:
+            probe.settle()
+        self.state.unsettled.clear()
         self.failed_at = max(
             self.state.open, key=lambda node: self.state.open[node].order, default=None
         )
@@ -272,6 +201,7 @@ class Engine:
         self._session = session
         self._running: dict[int, list[LivePass]] = {}
         self._tasks: dict[int, int] = {}
+        self._signatures: dict[Any, int] = {}
         self._count = 0
 
     def running(self) -> LivePass | None:
@@ -327,7 +257,7 @@ class Engine:
         if outer is not None and outer.state.task == -1:
             outer.is_running_here()  # inside a hook of the outer run: now its number can be known
         site = session.mode.here()
-        walk = structure.walk(edges)
+        walk = structure.Walk(*core_walk(session.mode, edges, self._signatures))
         leaves = session.leaves_of(walk)
         graph = session.graphs.graph_of(walk, leaves)
         self._count += 1
@@ -336,7 +266,7 @@ class Engine:
             graph=graph.id,
             kind="backward" if call.accumulates else "grad",
             site=recorder.site(site),
-            roots=walk.roots,
+            roots=walk.root_records(),
             seeds=tuple(packed(recorder.entry(seed)) for seed in call.seeds),
             retain_graph=call.retain_graph,
             create_graph=call.create_graph,

@@ -17,6 +17,10 @@ from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
+OBSERVE, IGNORE, WRITE, SET_GRAD = range(4)
+"""What the mode does with a function, as `Op` takes it: record it, call it unseen, or record what it
+writes to a leaf's data or to its `.grad` (in C where it can, else through the callbacks)."""
+
 Before = Callable[[tuple[Any, ...], Any], Any]
 After = Callable[[Any, Any, BaseException | None], None]
 
@@ -103,16 +107,18 @@ class Operations:
         qualified = qualified_name(function)
         op_id = self._session.recorder.writer.string(qualified)
         self._names[op_id] = qualified
-        ignore, before, after = self._handling(qualified)
+        action, before, after = self._handling(qualified)
         if before is None or after is None:
-            return Op(op_id, ignore)
-        return Op(op_id, ignore, self._guarded_before(before), self._guarded(after))
+            return Op(op_id, action)
+        how = ".grad =" if action == SET_GRAD else qualified.removeprefix("Tensor.")
+        how_id = self._session.recorder.writer.string(how)
+        return Op(op_id, action, how_id, self._guarded_before(before), self._guarded(after))
 
     def name_of(self, op: int) -> str:
         """The qualified name of an operation's id, empty for one seen another way."""
         return self._names.get(op, "")
 
-    def _handling(self, qualified: str) -> tuple[bool, Before | None, After | None]:
+    def _handling(self, qualified: str) -> tuple[int, Before | None, After | None]:
         name = qualified.rpartition(".")[2]
         special = {
             "torch._set_grad_enabled": (self._keep, self._after_grad_mode),
@@ -130,14 +136,16 @@ class Operations:
             "Tensor.detach": (self._keep, self._after_detach),
         }.get(qualified)
         if special is not None:
-            return False, special[0], special[1]
+            action = SET_GRAD if qualified == "Tensor.grad.__set__" else OBSERVE
+            return action, special[0], special[1]
         if name in ("__get__", "__set__", "__delete__"):
-            return qualified.split(".")[1] not in _GETTERS_THAT_COMPUTE, None, None
+            computes = qualified.split(".")[1] in _GETTERS_THAT_COMPUTE
+            return OBSERVE if computes else IGNORE, None, None
         if name in _IGNORED or (name.startswith("is_") and not name.endswith("_")):
-            return True, None, None
+            return IGNORE, None, None
         if _writes(name):
-            return False, self._before_write, self._after_write(qualified)
-        return False, None, None
+            return WRITE, self._before_write, self._after_write(qualified)
+        return OBSERVE, None, None
 
     # ---- callbacks
 

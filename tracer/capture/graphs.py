@@ -30,45 +30,35 @@ class GraphBook:
 
     def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         """The graph with the structure of this walk."""
-        made = [self._session.made_by(number) for number in walk.sequence_nrs]
-        signatures = tuple(
-            self._signature(fn, origin, leaves.get(number))
-            for number, (fn, origin) in enumerate(zip(walk.fns, made, strict=True))
-        )
-        key = (signatures, tuple(walk.links), walk.roots)
+        names = tuple(self._session.leaf_name(state) for _leaf, state in leaves.values())
+        key = (walk.signatures, walk.links, walk.roots, names)
         graph = self._graphs.get(key)
         if graph is None:
-            graph = self._read(walk, made, leaves, key)
+            graph = self._read(walk, leaves, key)
             self._graphs[key] = graph
         return graph
 
-    def _signature(self, fn: Any, made: Any, leaf: tuple[Tensor, LeafState] | None) -> Any:
-        shapes = tuple([(tuple(meta.shape), meta.dtype) for meta in fn._input_metadata or ()])
-        name = type(fn).__name__
-        if leaf is not None:
-            return name, shapes, self._session.leaf_name(leaf[1])
-        return (name, shapes, *made[:3]) if made is not None else (name, shapes)
-
-    def _read(self, walk: structure.Walk, made: list[Any], leaves: Leaves, key: Any) -> Graph:
+    def _read(self, walk: structure.Walk, leaves: Leaves, key: Any) -> Graph:
         origins = [
-            self._origin(fn, origin, leaves.get(number))
-            for number, (fn, origin) in enumerate(zip(walk.fns, made, strict=True))
+            self._origin(sequence_nr, leaves.get(number))
+            for number, sequence_nr in enumerate(walk.sequence_nrs)
         ]
         _name_outputs_only(walk, origins)
         metas = [structure.output_metas(fn) for fn in walk.fns]
         graph = structure.read_graph(
-            walk, origins, metas, graph_id=len(self._graphs) + 1, key=(key[0], key[1])
+            walk, origins, metas, graph_id=len(self._graphs) + 1
         )
         self._session.recorder.writer.put(graph)
         return graph
 
     def _origin(
-        self, fn: Any, made: Any, leaf: tuple[Tensor, LeafState] | None
+        self, sequence_nr: int, leaf: tuple[Tensor, LeafState] | None
     ) -> structure.Origin:
         session = self._session
         if leaf is not None:
             name = session.leaf_name(leaf[1])
             return structure.Origin(variables=(name,) if name else ())
+        made = session.made_by(sequence_nr)
         if made is None:
             return structure.Origin()
         site_id, op, module, call, _ = made

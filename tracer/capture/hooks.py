@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from tracer.capture.core import Around, NodeProbe
+from tracer.capture.core import Around, LeafProbe, NodeProbe
 from tracer.capture.readings import NONE
 from tracer.capture.recorder import all_packed
 from tracer.capture.sites import SiteTable
@@ -126,6 +126,10 @@ class HookBook:
 
     # ---- during a pass
 
+    def hooked_outputs(self) -> list[tuple[int, int]]:
+        """Which outputs (sequence number of the node, output number) have tensor hooks."""
+        return list(self._on_outputs)
+
     def on_output(self, sequence_nr: int, output_nr: int) -> list[HookDict]:
         """The dicts of tensor hooks registered on one output of one node, as far as they live."""
         refs = self._on_outputs.get((sequence_nr, output_nr))
@@ -155,7 +159,7 @@ class HookBook:
         """Put a probe around every user hook in a dict for as long as the pass runs; how many."""
         count = 0
         for key, function in list(hooks.items()):
-            if isinstance(function, (NodeProbe, Around)) or live.is_probe(function):
+            if isinstance(function, (NodeProbe, LeafProbe, Around)):
                 continue
             known = self._known.get((id(hooks), key))
             if known is None or known.hooks() is not hooks:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from tracer.capture.core import Book, Leaf
 from tracer.capture.readings import NONE, meta_of
 from tracer.capture.recorder import packed
-from tracer.records.events import Leaf
+from tracer.records import events
 from tracer.records.tensors import TensorMeta
 
 if TYPE_CHECKING:
@@ -28,17 +28,12 @@ class First:
     grad: bytes
 
 
-@dataclass(slots=True)
-class LeafState:
+class LeafState(Leaf):  # type: ignore[misc]
     """What is known of one live leaf: its id, and its `.grad` and data as last observed."""
 
-    id: int
-    ref: weakref.ref[Tensor]
-    grad: bytes
-    data: bytes
-    data_mark: tuple[int, int]
+    __slots__ = ("first", "named")
     first: First
-    named: bool = False
+    named: bool
 
 
 @dataclass(slots=True)
@@ -55,9 +50,10 @@ class Ledger:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._leaves: dict[int, LeafState] = {}
-        self._grads: dict[int, LeafState] = {}
-        self._aliases: dict[int, tuple[weakref.ref[Tensor], LeafState, bool]] = {}
+        self.book = Book(self._unseen)
+        self._leaves: dict[int, LeafState] = self.book.leaves
+        self._grads: dict[int, LeafState] = self.book.grads
+        self._aliases: dict[int, tuple[weakref.ref[Tensor], LeafState, bool]] = self.book.aliases
         self._count = 0
 
     def leaf(self, tensor: Tensor) -> LeafState:
@@ -83,9 +79,9 @@ class Ledger:
 
         meta = meta_of(tensor)
         grad, data = self._recorder.entry(tensor.grad), self._recorder.entry(tensor)
-        state = LeafState(
-            self._count, weakref.ref(tensor, forget), grad, data, _mark(tensor), First(meta, data, grad)
-        )  # fmt: skip
+        state = LeafState(self._count, weakref.ref(tensor, forget), grad, data, _mark(tensor))
+        state.first = First(meta, data, grad)
+        state.named = False
         leaves[key] = state
         self._follow_grad(state, tensor.grad)
         self._put(state, "")
@@ -93,7 +89,7 @@ class Ledger:
 
     def _put(self, state: LeafState, name: str) -> None:
         self._recorder.writer.put(
-            Leaf(
+            events.Leaf(
                 state.id,
                 name,
                 state.first.meta,
@@ -146,7 +142,7 @@ class Ledger:
             return NONE
         if target.is_grad:
             return self._recorder.entry(leaf.grad)
-        if target.state.data_mark != _mark(leaf):
+        if target.state.mark != _mark(leaf):
             return self._recorder.entry(leaf)
         return target.state.data
 
@@ -175,7 +171,7 @@ class Ledger:
     ) -> None:
         """Record that user code changed a leaf's values."""
         after = self._recorder.entry(leaf)
-        state.data, state.data_mark = after, _mark(leaf)
+        state.data, state.mark = after, _mark(leaf)
         self._recorder.data_write(state.id, how, before, after, site)
 
     def alias(self, alias: Tensor, original: Tensor) -> None:
@@ -194,25 +190,20 @@ class Ledger:
 
     # ---- what the engine writes
 
-    def before_accumulate(self, leaf: Tensor, state: LeafState) -> bytes:
-        """What `.grad` holds as the engine is about to add; a change nobody saw becomes an entry."""
-        before = self._recorder.entry(leaf.grad)
-        if before != state.grad:
-            self._recorder.grad_write(state.id, UNSEEN, state.grad, before, 0)
-            state.grad = before
-        return before
-
-    def accumulated(self, leaf: Tensor, state: LeafState) -> bytes:
-        """What `.grad` holds after the engine added."""
-        after = self._recorder.entry(leaf.grad)
+    def _unseen(self, state: LeafState, before: bytes, after: bytes) -> None:
+        """Enter a change of a leaf's `.grad` that nobody saw."""
         state.grad = after
+        self._recorder.grad_write(state.id, UNSEEN, before, after, 0)
+
+    def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
+        """Take what `.grad` holds now as known: another event tells how it came about."""
+        state.grad = self._recorder.entry(leaf.grad)
         self._follow_grad(state, leaf.grad)
-        return after
 
     def check_data(self, leaf: Tensor, state: LeafState) -> None:
         """Enter a change of the leaf's values that nobody saw."""
         mark = _mark(leaf)
-        if mark != state.data_mark:
+        if mark != state.mark:
             before = state.data
             self.data_written(leaf, state, UNSEEN, 0, before=before)
 
@@ -220,11 +211,13 @@ class Ledger:
         if grad is None:
             return
         if len(self._grads) > 2 * len(self._leaves) + 1024:
-            self._grads = {
+            kept = {
                 leaf.grad._cdata: held
                 for held in self._leaves.values()
                 if (leaf := held.ref()) is not None and leaf.grad is not None
             }
+            self._grads.clear()
+            self._grads.update(kept)
         self._grads[grad._cdata] = state
 
 
@@ -237,9 +230,3 @@ def _mark(tensor: Tensor) -> tuple[int, int]:
         return tensor._version, tensor.data_ptr()
     except RuntimeError:  # inference tensors keep no version; wrappers and sparse have no pointer
         return 0, 0
-
-
-def leaf_of(fn: object) -> Tensor | None:
-    """The leaf of an `AccumulateGrad`, or None for any other node."""
-    variable = getattr(fn, "variable", None) if type(fn).__name__ == "AccumulateGrad" else None
-    return variable if isinstance(variable, torch.Tensor) else None

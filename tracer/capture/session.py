@@ -22,7 +22,7 @@ from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
 from tracer.capture.graphs import GraphBook, Leaves
 from tracer.capture.hooks import HookBook
-from tracer.capture.ledger import LeafState, Ledger, leaf_of
+from tracer.capture.ledger import LeafState, Ledger
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.recorder import Recorder, Writer
@@ -70,7 +70,7 @@ class Session:
         self.graphs = GraphBook(self)
         self.engine = Engine(self)
         self.operations = Operations(self)
-        self.names = NameBook()
+        self.names = NameBook(self.sites.is_user)
         self.compiled = CompiledRegions(self)
         self.optimizer: list[str] = []
         self.paused = False
@@ -89,6 +89,7 @@ class Session:
             self.recorder.fault,
         )
 
+        self.mode.book = self.ledger.book
         self.recorder.stop = self.pause
 
     # ---- installing
@@ -221,10 +222,6 @@ class Session:
         """(site, op, module, call, seq) of the operation that made a node, or None."""
         return self.mode.made_by(sequence_nr)
 
-    def saw_made(self, sequence_nr: int) -> bool:
-        """Whether the node was made while we were watching, so that no hook on it escaped us."""
-        return self.made_by(sequence_nr) is not None
-
     def op_name(self, op: int) -> str:
         """The qualified name of an operation's id."""
         return self.operations.name_of(op) or self._op_names.get(op, "")
@@ -241,11 +238,7 @@ class Session:
 
     def leaves_of(self, walk: structure.Walk) -> Leaves:
         """The leaves a walk reached, each with its state and, where it can be found, its name."""
-        leaves: Leaves = {}
-        for number, fn in enumerate(walk.fns):
-            leaf = leaf_of(fn)
-            if leaf is not None:
-                leaves[number] = (leaf, self.ledger.leaf(leaf))
+        leaves = {number: (leaf, self.ledger.leaf(leaf)) for number, leaf in walk.variables}
         self._name(leaves)
         return leaves
 
@@ -253,7 +246,7 @@ class Session:
         unnamed = {state.id: leaf for leaf, state in leaves.values() if not state.named}
         if not unnamed:
             return
-        found = self.names.find(unnamed, sys._getframe())
+        found = self.names.names(unnamed, sys._getframe())
         for _leaf, state in leaves.values():
             name = found.get(state.id, "")
             if name and not state.named:
@@ -273,7 +266,7 @@ class Session:
             made = self.made_by(tensor.grad_fn._sequence_nr())
             site = self.recorder.site(made[0]) if made is not None else None
             return site.targets[0] if site is not None and site.targets else ""
-        return self.names.find({0: tensor}, sys._getframe()).get(0, "")
+        return self.names.names({0: tensor}, sys._getframe()).get(0, "")
 
     def input_names(self, inputs: Sequence[Any] | None) -> tuple[str, ...] | None:
         """The names of the tensors given as `inputs=`."""
@@ -326,11 +319,14 @@ class Session:
         """Nothing is left to say."""
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        self.optimizer.append(type(optimizer).__name__)
+        name = type(optimizer).__name__
+        self.optimizer.append(name)
+        self.mode.stepping = self.recorder.writer.string(f"{name}.step")
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         try:
             name = self.optimizer.pop() if self.optimizer else type(optimizer).__name__
+            self.mode.stepping = 0
             with torch._C.DisableTorchFunction():
                 self._enter_step(optimizer, name)
         except Exception as fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,15 +31,36 @@ Fn = Any  # torch.autograd.graph.Node is an ABC that the real nodes only pretend
 class Walk:
     """The nodes reachable from the roots, in first-visit order, while a pass holds them.
 
-    `links[i]` are the flattened (target, input_nr) pairs of node i's `next_functions`, -1 for none.
-    `into[i]` counts the edges that lead to each input of node i.
+    `roots`, `links` and `signatures` are packed: (node, input_nr) i32 pairs; for each node a count
+    u32 and (target, input_nr) i32 pairs of its `next_functions` (-1 for none); a u32 a node that
+    stands for its type, metadata, site, operation and module. `variables` are the leaves by node.
+    `same[i]` has a 1 for each input of node i that receives just what one edge sends.
     """
 
     fns: list[Fn]
-    links: list[tuple[int, ...]]
-    roots: tuple[Root, ...]
+    roots: bytes
+    links: bytes
+    signatures: bytes
     sequence_nrs: list[int]
-    into: dict[tuple[int, int], int]
+    variables: list[tuple[int, Tensor]]
+    same: list[bytes]
+
+    def root_records(self) -> tuple[Root, ...]:
+        """The roots as records."""
+        return tuple(Root(*pair) for pair in struct.iter_unpack("<ii", self.roots))
+
+    def edge_records(self) -> tuple[Edge, ...]:
+        """The edges as records, by source and slot."""
+        edges = []
+        at = 0
+        for source in range(len(self.fns)):
+            (count,) = struct.unpack_from("<I", self.links, at)
+            pairs = struct.iter_unpack("<ii", self.links[at + 4 : at + 4 + 8 * count])
+            edges += [
+                Edge(source, slot, *pair) for slot, pair in enumerate(pairs) if pair[0] >= 0
+            ]
+            at += 4 + 8 * count
+        return tuple(edges)
 
 
 def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]:
@@ -68,39 +90,6 @@ def _accumulate_grad(leaf: Tensor) -> Fn:
         return view.next_functions[0][0] if view is not None else None
     finally:
         torch._C._set_grad_enabled(enabled)
-
-
-def walk(edges: Sequence[tuple[Fn, int]]) -> Walk:
-    """Visit every node reachable from the roots, breadth first, without recursion."""
-    fns: list[Fn] = []
-    index: dict[Fn, int] = {}
-    roots = []
-    for fn, input_nr in edges:
-        number = index.get(fn)
-        if number is None:
-            number = index[fn] = len(fns)
-            fns.append(fn)
-        roots.append(Root(number, input_nr))
-    links: list[tuple[int, ...]] = []
-    into: dict[tuple[int, int], int] = {}
-    sequence_nrs = []
-    for fn in fns:  # grows as it is walked
-        link: list[int] = []
-        for target, input_nr in fn.next_functions:
-            if target is None:
-                link.append(-1)
-            else:
-                number = index.get(target)
-                if number is None:
-                    number = index[target] = len(fns)
-                    fns.append(target)
-                link.append(number)
-                key = (number, input_nr)
-                into[key] = into.get(key, 0) + 1
-            link.append(input_nr)
-        links.append(tuple(link))
-        sequence_nrs.append(fn._sequence_nr())
-    return Walk(fns, links, tuple(roots), sequence_nrs, into)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +142,6 @@ def read_graph(
     metas: Sequence[tuple[TensorMeta | None, ...]],
     *,
     graph_id: int,
-    key: object,
 ) -> Graph:
     """Make the record of a structure seen for the first time."""
     nodes = []
@@ -178,14 +166,9 @@ def read_graph(
                 note=note,
             )
         )
-    edges = tuple(
-        Edge(source, slot, link[2 * slot], link[2 * slot + 1])
-        for source, link in enumerate(found.links)
-        for slot in range(len(link) // 2)
-        if link[2 * slot] >= 0
-    )
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest()
-    return Graph(graph_id, tuple(nodes), edges, found.roots, digest)
+    told = repr([(node.name, node.outputs, node.op, node.site and node.site.text) for node in nodes])
+    digest = hashlib.blake2b(told.encode() + found.links + found.roots, digest_size=12).hexdigest()
+    return Graph(graph_id, tuple(nodes), found.edge_records(), found.root_records(), digest)
 
 
 _NOTES = {

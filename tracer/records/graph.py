@@ -40,7 +40,7 @@ class Site:
     @property
     def text(self) -> str:
         """`x2 = x1 * m3` where a name was bound, else the expression."""
-        if self.targets and self.expression:
+        if self.targets and self.expression and self.expression != self.statement:
             return f"{', '.join(self.targets)} = {self.expression}"
         return self.expression
 

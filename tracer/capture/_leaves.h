@@ -1,0 +1,372 @@
+/* Leaves: what the engine adds to `.grad`, and what user code writes to it and to the data.
+ * Included by _core.c. */
+
+typedef struct {
+    PyObject_HEAD
+    uint32_t id;
+    PyObject *ref;             /* weak reference to the tensor */
+    Buffer grad, data;         /* entries: what each held when last observed */
+    long long version;         /* of the data, when last observed */
+    long long pointer;
+} Leaf;
+
+static void leaf_dealloc(Leaf *self)
+{
+    free(self->grad.data);
+    free(self->data.data);
+    Py_CLEAR(self->ref);
+    plain_dealloc((PyObject *)self);
+}
+
+static int set_bytes(Buffer *buffer, PyObject *bytes)
+{
+    char *data;
+    Py_ssize_t count;
+    if (PyBytes_AsStringAndSize(bytes, &data, &count) < 0) return -1;
+    buffer->used = 0;
+    return put(buffer, data, count);
+}
+
+static int copy_buffer(Buffer *to, const Buffer *from)
+{
+    to->used = 0;
+    return put(to, from->data, from->used);
+}
+
+static PyObject *leaf_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"id", "ref", "grad", "data", "mark", NULL};
+    unsigned int id;
+    long long version, pointer;
+    PyObject *ref, *grad, *data;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IOSS(LL)", names, &id, &ref, &grad, &data, &version, &pointer))
+        return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Leaf *self = (Leaf *)make(type, 0);
+    if (!self) return NULL;
+    self->id = id;
+    self->ref = Py_NewRef(ref);
+    self->version = version;
+    self->pointer = pointer;
+    if (set_bytes(&self->grad, grad) < 0 || set_bytes(&self->data, data) < 0) { Py_DECREF(self); return NULL; }
+    return (PyObject *)self;
+}
+
+static PyObject *leaf_get_grad(Leaf *self, void *unused) { return PyBytes_FromStringAndSize(self->grad.data, self->grad.used); }
+static PyObject *leaf_get_data(Leaf *self, void *unused) { return PyBytes_FromStringAndSize(self->data.data, self->data.used); }
+static int leaf_set_grad(Leaf *self, PyObject *value, void *unused) { return set_bytes(&self->grad, value); }
+static int leaf_set_data(Leaf *self, PyObject *value, void *unused) { return set_bytes(&self->data, value); }
+static PyObject *leaf_get_mark(Leaf *self, void *unused) { return Py_BuildValue("LL", self->version, self->pointer); }
+static int leaf_set_mark(Leaf *self, PyObject *value, void *unused)
+{
+    return PyArg_ParseTuple(value, "LL", &self->version, &self->pointer) ? 0 : -1;
+}
+
+static PyGetSetDef leaf_getset[] = {
+    {"grad", (getter)leaf_get_grad, (setter)leaf_set_grad, "Entry of `.grad` when last observed.", NULL},
+    {"data", (getter)leaf_get_data, (setter)leaf_set_data, "Entry of the values when last observed.", NULL},
+    {"mark", (getter)leaf_get_mark, (setter)leaf_set_mark, "Version and address of the values then.", NULL},
+    {NULL},
+};
+static PyMemberDef leaf_members[] = {
+    {"id", T_UINT, offsetof(Leaf, id), READONLY, NULL},
+    {"ref", T_OBJECT, offsetof(Leaf, ref), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot leaf_slots[] = {
+    {Py_tp_doc, "Leaf(id, ref, grad, data, mark): what was last observed of one leaf."},
+    {Py_tp_new, leaf_new}, {Py_tp_dealloc, leaf_dealloc}, {Py_tp_getset, leaf_getset},
+    {Py_tp_members, leaf_members}, {0, NULL},
+};
+static PyType_Spec leaf_spec = {
+    "tracer.capture._core.Leaf", sizeof(Leaf), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, leaf_slots};
+
+/* ---------------------------------------------------------------- Book: the leaves by identity */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *leaves;          /* dict: id(tensor) -> Leaf */
+    PyObject *grads;           /* dict: address of a `.grad` -> Leaf */
+    PyObject *aliases;         /* dict: id(tensor) -> what it is another handle of */
+    PyObject *unseen;          /* unseen(Leaf, entry before, entry found): a write nobody saw */
+} Book;
+
+static void book_dealloc(Book *self)
+{
+    Py_CLEAR(self->leaves);
+    Py_CLEAR(self->grads);
+    Py_CLEAR(self->aliases);
+    Py_CLEAR(self->unseen);
+    plain_dealloc((PyObject *)self);
+}
+
+static PyObject *book_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"unseen", NULL};
+    PyObject *unseen;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &unseen)) return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Book *self = (Book *)make(type, 0);
+    if (!self) return NULL;
+    self->leaves = PyDict_New();
+    self->grads = PyDict_New();
+    self->aliases = PyDict_New();
+    self->unseen = Py_NewRef(unseen);
+    return (PyObject *)self;
+}
+
+/* The leaf that this tensor is, borrowed; NULL where it is none. */
+static Leaf *find_leaf(Book *book, PyObject *tensor)
+{
+    PyObject *key = PyLong_FromVoidPtr(tensor);
+    if (!key) { PyErr_Clear(); return NULL; }
+    Leaf *leaf = (Leaf *)PyDict_GetItemWithError(book->leaves, key);
+    Py_DECREF(key);
+    return leaf && PyWeakref_GetObject(leaf->ref) == tensor ? leaf : NULL;
+}
+
+static PyObject *book_find(Book *self, PyObject *tensor)
+{
+    Leaf *leaf = find_leaf(self, tensor);
+    if (!leaf) Py_RETURN_NONE;
+    return Py_NewRef((PyObject *)leaf);
+}
+
+/* Remember whose `.grad` this tensor is, so that an in-place write to it is known for what it is. */
+static int follow_grad(Book *book, Leaf *leaf, PyObject *grad)
+{
+    PyObject *key = PyObject_GetAttr(grad, s_cdata);
+    if (!key) return -1;
+    int failed = PyDict_SetItem(book->grads, key, (PyObject *)leaf);
+    Py_DECREF(key);
+    return failed;
+}
+
+/* Whether writing to a tensor that is no leaf may write to a leaf or its `.grad` all the same. */
+static int may_concern(Book *book, PyObject *tensor)
+{
+    PyObject *key = PyLong_FromVoidPtr(tensor);
+    if (!key) return -1;
+    int found = PyDict_Contains(book->aliases, key);
+    Py_DECREF(key);
+    if (found) return found;
+    found = ask(tensor, s_is_view, 1);
+    if (found) return found;
+    key = PyObject_GetAttr(tensor, s_cdata);
+    if (!key) return -1;
+    found = PyDict_Contains(book->grads, key);
+    Py_DECREF(key);
+    return found;
+}
+
+/* Version and address, as LeafState's mark; zeros where a tensor has none. */
+static void read_mark(PyObject *tensor, long long *version, long long *pointer)
+{
+    *version = *pointer = 0;
+    PyObject *number = PyObject_GetAttr(tensor, s_version);
+    if (number) *version = PyLong_AsLongLong(number);
+    Py_XDECREF(number);
+    if (!PyErr_Occurred()) *pointer = ask_int(tensor, s_data_ptr);
+    if (PyErr_Occurred()) { PyErr_Clear(); *version = *pointer = 0; }
+}
+
+/* Whether two entries tell of the same tensor. Norm and mean may differ in their last digits, as a
+ * clone can lie in memory in another order; minimum, maximum and the counts may not. */
+static int same_entry(const Buffer *a, const Buffer *b)
+{
+    if (a->used != b->used) return 0;
+    if (!a->used || memcmp(a->data, b->data, a->used) == 0) return 1;
+    int at = a->data[0] == ENTRY_STATS ? 5 : a->data[0] == ENTRY_PARTIAL ? 7 : 0;
+    if (!at || a->data[0] != b->data[0]) return 0;
+    double x[7], y[7];
+    memcpy(x, a->data + at, sizeof x);
+    memcpy(y, b->data + at, sizeof y);
+    if (memcmp(x + 1, y + 1, 2 * sizeof *x) || memcmp(x + 4, y + 4, 3 * sizeof *x)) return 0;
+    return fabs(x[0] - y[0]) <= 1e-5 * fabs(x[0]) && fabs(x[3] - y[3]) <= 1e-5 * fabs(x[0]);
+}
+
+static PyMemberDef book_members[] = {
+    {"leaves", T_OBJECT, offsetof(Book, leaves), READONLY, NULL},
+    {"grads", T_OBJECT, offsetof(Book, grads), READONLY, NULL},
+    {"aliases", T_OBJECT, offsetof(Book, aliases), READONLY, NULL},
+    {NULL},
+};
+static PyMethodDef book_methods[] = {
+    {"find", (PyCFunction)book_find, METH_O, "find(tensor): the Leaf that a tensor is, or None."},
+    {NULL},
+};
+static PyType_Slot book_slots[] = {
+    {Py_tp_doc, "Book(unseen): the leaves by identity, the gradients and aliases that are theirs."},
+    {Py_tp_new, book_new}, {Py_tp_dealloc, book_dealloc}, {Py_tp_members, book_members},
+    {Py_tp_methods, book_methods}, {0, NULL},
+};
+static PyType_Spec book_spec = {"tracer.capture._core.Book", sizeof(Book), 0, Py_TPFLAGS_DEFAULT, book_slots};
+
+/* ---------------------------------------------------------------- LeafProbe */
+
+typedef struct {
+    PyObject_HEAD
+    PassState *state;
+    Book *book;
+    Leaf *leaf;
+    PyObject *tensor;
+    uint32_t node;
+    int same;                  /* receives just what one edge sent */
+    Buffer sent;               /* and that edge's entry, as the sender read it */
+    /* once it has run */
+    uint64_t seq;
+    int64_t begin;
+    uint32_t order;
+    Buffer before, incoming;
+} LeafProbe;
+
+static void leaf_probe_dealloc(LeafProbe *self)
+{
+    free(self->sent.data);
+    free(self->before.data);
+    free(self->incoming.data);
+    Py_CLEAR(self->state);
+    Py_CLEAR(self->book);
+    Py_CLEAR(self->leaf);
+    Py_CLEAR(self->tensor);
+    plain_dealloc((PyObject *)self);
+}
+
+static PyObject *leaf_probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"state", "book", "node", "tensor", "leaf", "same", NULL};
+    PyObject *state, *book, *tensor, *leaf;
+    unsigned int node;
+    int same;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOIOOp", names, &state, &book, &node, &tensor, &leaf, &same))
+        return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    LeafProbe *self = (LeafProbe *)make(type, 0);
+    if (!self) return NULL;
+    self->state = (PassState *)Py_NewRef(state);
+    self->book = (Book *)Py_NewRef(book);
+    self->tensor = Py_NewRef(tensor);
+    self->leaf = (Leaf *)Py_NewRef(leaf);
+    self->node = node;
+    self->same = same;
+    return (PyObject *)self;
+}
+
+static int leaf_probe_settle(LeafProbe *self);
+
+static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
+{
+    PassState *state = self->state;
+    Tape *tape = state->tape;
+    if (self->seq && leaf_probe_settle(self) < 0) return -1;
+    PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
+    if (!grad) return -1;
+    self->before.used = self->incoming.used = 0;
+    int failed = put_entry(tape, &self->before, grad, 0) < 0;
+    Py_DECREF(grad);
+    if (failed) return -1;
+    if (!same_entry(&self->before, &self->leaf->grad)) {
+        PyObject *done = PyObject_CallFunction(self->book->unseen, "Oy#y#", self->leaf,
+                                               self->leaf->grad.data, self->leaf->grad.used,
+                                               self->before.data, self->before.used);
+        if (!done) return -1;
+        Py_DECREF(done);
+        if (copy_buffer(&self->leaf->grad, &self->before) < 0) return -1;
+    }
+    if (self->same && gradient != Py_None) {
+        PUT(&self->incoming, uint8_t, ENTRY_SAME);
+    } else if (put_entry(tape, &self->incoming, gradient, 0) < 0) {
+        return -1;
+    }
+    self->seq = ++tape->seq;
+    self->order = ++state->order;
+    state->node_count++;
+    state->leaf_count++;
+    self->begin = clock_ns();
+    return PyList_Append(state->unsettled, (PyObject *)self);
+}
+
+/* Write what the engine added: known now, or for good when `.grad` was None, as it is the incoming then. */
+static int leaf_probe_settle(LeafProbe *self)
+{
+    if (!self->seq) return 0;
+    Tape *tape = self->state->tape;
+    uint64_t seq = self->seq;
+    self->seq = 0;
+    PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
+    if (!grad) return -1;
+    int was_none = self->before.data[0] == ENTRY_NONE;
+    if (grad == Py_None && was_none) { Py_DECREF(grad); return 0; } /* a later hook raised */
+    Buffer after = {0};
+    int failed = follow_grad(self->book, self->leaf, grad) < 0;
+    if (!failed && was_none && self->incoming.data[0] == ENTRY_SAME && self->sent.used) {
+        failed = copy_buffer(&self->leaf->grad, &self->sent) < 0 || put(&after, self->incoming.data, 1) < 0;
+    } else if (!failed) {
+        failed = put_entry(tape, &after, grad, 0) < 0 || copy_buffer(&self->leaf->grad, &after) < 0;
+    }
+    Py_DECREF(grad);
+    Buffer *out = &tape->frames;
+    uint32_t length = (uint32_t)(HEADER + 20 + self->before.used + self->incoming.used + after.used);
+    if (!failed) failed = reserve(out, length) < 0;
+    if (!failed) {
+        put_header(out, length, KIND_ACCUMULATE, tape_thread(tape), self->state->id, seq, self->begin - tape->origin);
+        uint32_t ids[3] = {self->leaf->id, self->node, self->order};
+        int64_t end = -1;
+        put(out, ids, sizeof ids);
+        put(out, &end, sizeof end);
+        put(out, self->before.data, self->before.used);
+        put(out, self->incoming.data, self->incoming.used);
+        put(out, after.data, after.used);
+    }
+    free(after.data);
+    return failed ? -1 : 0;
+}
+
+static PyObject *leaf_probe_call(LeafProbe *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *guard = NULL;
+    int ours = is_ours(self->state);
+    if (ours == 1 && self->state->guarded && !(guard = quiet())) ours = -1;
+    if (ours == 1 && leaf_probe_begin(self, PyTuple_GetItem(PyTuple_GetItem(args, 0), 0)) < 0) ours = -1;
+    int stop = ours < 0 && hand_over_fault(self->state->fault) < 0;
+    loud(guard);
+    if (stop || spill(self->state->tape) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *leaf_probe_settle_py(LeafProbe *self, PyObject *unused)
+{
+    if (leaf_probe_settle(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static int leaf_probe_set_same(LeafProbe *self, PyObject *value, void *unused)
+{
+    self->same = PyObject_IsTrue(value) == 1;
+    return 0;
+}
+
+static PyObject *leaf_probe_get_same(LeafProbe *self, void *unused) { return PyBool_FromLong(self->same); }
+
+static PyMethodDef leaf_probe_methods[] = {
+    {"settle", (PyCFunction)leaf_probe_settle_py, METH_NOARGS, "Write what the engine added, now that it can be read."},
+    {NULL},
+};
+static PyGetSetDef leaf_probe_getset[] = {
+    {"same", (getter)leaf_probe_get_same, (setter)leaf_probe_set_same, "Receives just what one edge sent.", NULL},
+    {NULL},
+};
+static PyMemberDef leaf_probe_members[] = {
+    {"node", T_UINT, offsetof(LeafProbe, node), READONLY, NULL},
+    {"tensor", T_OBJECT, offsetof(LeafProbe, tensor), READONLY, NULL},
+    {"leaf", T_OBJECT, offsetof(LeafProbe, leaf), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot leaf_probe_slots[] = {
+    {Py_tp_doc, "LeafProbe(state, book, node, tensor, leaf, same): the prehook of one AccumulateGrad."},
+    {Py_tp_new, leaf_probe_new}, {Py_tp_dealloc, leaf_probe_dealloc}, {Py_tp_call, leaf_probe_call},
+    {Py_tp_methods, leaf_probe_methods}, {Py_tp_getset, leaf_probe_getset},
+    {Py_tp_members, leaf_probe_members}, {0, NULL},
+};
+static PyType_Spec leaf_probe_spec = {
+    "tracer.capture._core.LeafProbe", sizeof(LeafProbe), 0, Py_TPFLAGS_DEFAULT, leaf_probe_slots};

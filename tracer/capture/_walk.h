@@ -1,0 +1,305 @@
+/* Walking a graph before a pass, and putting a probe on every node of it. Included by _core.c. */
+
+static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_shape, *s_variable,
+    *s_register_prehook, *s_register_hook;
+
+/* The key that ours have in every dict of hooks: torch's own count from 0, so -1 is no one's, and no
+ * number is taken from the user's hooks. */
+static PyObject *our_key;
+
+/* Stands in for `torch.autograd.function._HookMixin._register_hook` while probes are put in place:
+ * (hooks or None, hook) -> (hooks, what register_hook returns: the dict itself). */
+static PyObject *register_ours(PyObject *module, PyObject *args)
+{
+    PyObject *hooks, *hook;
+    if (!PyArg_ParseTuple(args, "OO", &hooks, &hook)) return NULL;
+    hooks = hooks == Py_None ? PyObject_CallObject(ordered_dict, NULL) : Py_NewRef(hooks);
+    if (!hooks || PyObject_SetItem(hooks, our_key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
+    return Py_BuildValue("NO", hooks, hooks);
+}
+
+/* ---------------------------------------------------------------- walk */
+
+/* (shape, dtype) of each of a node's inputs, as the engine will check them; a flat tuple. */
+static PyObject *read_metas(PyObject *fn, Py_ssize_t *count)
+{
+    *count = 0;
+    PyObject *metas = PyObject_GetAttr(fn, s_input_metadata);
+    if (!metas) { PyErr_Clear(); return PyTuple_New(0); }
+    *count = PyTuple_Check(metas) ? PyTuple_Size(metas) : 0;
+    PyObject *flat = PyTuple_New(2 * *count);
+    for (Py_ssize_t i = 0; flat && i < *count; i++) {
+        PyObject *meta = PyTuple_GetItem(metas, i);
+        PyObject *shape = PyObject_GetAttr(meta, s_shape);
+        PyObject *sizes = shape ? PySequence_Tuple(shape) : NULL;
+        PyObject *dtype = sizes ? PyObject_GetAttr(meta, s_dtype) : NULL;
+        Py_XDECREF(shape);
+        if (!dtype) { /* nested, or undefined */
+            PyErr_Clear();
+            Py_XDECREF(sizes);
+            sizes = Py_NewRef(Py_None);
+            dtype = Py_NewRef(Py_None);
+        }
+        PyTuple_SetItem(flat, 2 * i, sizes);
+        PyTuple_SetItem(flat, 2 * i + 1, dtype);
+    }
+    Py_DECREF(metas);
+    return flat;
+}
+
+typedef struct {
+    PyObject *fns, *index;       /* list of nodes; dict node -> number */
+    Buffer links;                /* per node: count u32, then target i32 and input_nr u32 of each edge */
+} Walking;
+
+static long number_of(Walking *w, PyObject *fn)
+{
+    PyObject *known = PyDict_GetItemWithError(w->index, fn);
+    if (known) return PyLong_AsLong(known);
+    if (PyErr_Occurred()) return -1;
+    Py_ssize_t number = PyList_Size(w->fns);
+    PyObject *boxed = PyLong_FromSsize_t(number);
+    int failed = !boxed || PyDict_SetItem(w->index, fn, boxed) < 0 || PyList_Append(w->fns, fn) < 0;
+    Py_XDECREF(boxed);
+    return failed ? -1 : (long)number;
+}
+
+static int walk_node(Walking *w, PyObject *fn)
+{
+    PyObject *next = PyObject_GetAttr(fn, s_next_functions);
+    if (!next) return -1;
+    Py_ssize_t count = PyTuple_Size(next);
+    int failed = 0;
+    uint32_t edges = (uint32_t)count;
+    failed = put(&w->links, &edges, sizeof edges) < 0;
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        PyObject *pair = PyTuple_GetItem(next, i);
+        PyObject *target = PyTuple_GetItem(pair, 0);
+        int32_t link[2] = {-1, (int32_t)PyLong_AsLong(PyTuple_GetItem(pair, 1))};
+        if (target != Py_None) {
+            long number = number_of(w, target);
+            if (number < 0) { failed = 1; break; }
+            link[0] = (int32_t)number;
+        }
+        failed = put(&w->links, link, sizeof link) < 0;
+    }
+    Py_DECREF(next);
+    return failed ? -1 : 0;
+}
+
+/* What makes two nodes alike: type, metadata, and the site, operation and module that made it. A small
+ * number stands for each, the same in every pass. */
+static PyObject *signature_of(PyObject *signatures, PyObject *fn, PyObject *metas, Made *made)
+{
+    PyObject *type = (PyObject *)Py_TYPE(fn);
+    PyObject *key = made ? Py_BuildValue("OOIII", type, metas, made->site, made->op, made->module)
+                         : Py_BuildValue("OO", type, metas);
+    if (!key) return NULL;
+    PyObject *known = PyDict_GetItemWithError(signatures, key);
+    if (known) {
+        Py_INCREF(known);
+    } else if (!PyErr_Occurred()) {
+        known = PyLong_FromSsize_t(PyDict_Size(signatures));
+        if (known && PyDict_SetItem(signatures, key, known) < 0) Py_CLEAR(known);
+    }
+    Py_DECREF(key);
+    return known;
+}
+
+/* walk(mode, roots, signatures): roots is a list of (node, input_nr). Returns
+ * (nodes, roots as bytes, links as bytes, signatures as bytes, sequence numbers as a list,
+ *  [(number, variable)] of the AccumulateGrads, same: per node, bytes that say for each input whether
+ *  it receives just what one edge sends).
+ */
+static PyObject *core_walk(PyObject *module, PyObject *args)
+{
+    Mode *mode;
+    PyObject *roots, *signatures;
+    if (!PyArg_ParseTuple(args, "OO!O!", &mode, &PyList_Type, &roots, &PyDict_Type, &signatures)) return NULL;
+    Walking w = {PyList_New(0), PyDict_New(), {0}};
+    PyObject *leaves = PyList_New(0), *numbers = PyList_New(0), *same = PyList_New(0), *result = NULL;
+    Buffer rooted = {0}, signed_by = {0};
+    uint32_t *counts = NULL;
+    for (Py_ssize_t i = 0; i < PyList_Size(roots); i++) {
+        PyObject *pair = PyList_GetItem(roots, i);
+        long number = number_of(&w, PyTuple_GetItem(pair, 0));
+        int32_t root[2] = {(int32_t)number, (int32_t)PyLong_AsLong(PyTuple_GetItem(pair, 1))};
+        if (number < 0 || put(&rooted, root, sizeof root) < 0) goto done;
+    }
+    int own = tape_thread(mode->tape);
+    for (Py_ssize_t i = 0; i < PyList_Size(w.fns); i++) { /* grows as it is walked */
+        PyObject *fn = PyList_GetItem(w.fns, i);
+        if (walk_node(&w, fn) < 0) goto done;
+        PyObject *number = call0(fn, s_sequence_nr);
+        if (!number || PyList_Append(numbers, number) < 0) { Py_XDECREF(number); goto done; }
+        uint64_t sequence_nr = PyLong_AsUnsignedLongLong(number);
+        Py_DECREF(number);
+        Made *made = sequence_nr == UINT64_MAX ? NULL : find_made_anywhere(mode, own, sequence_nr);
+        Py_ssize_t inputs;
+        PyObject *metas = read_metas(fn, &inputs);
+        PyObject *signature = metas ? signature_of(signatures, fn, metas, made) : NULL;
+        Py_XDECREF(metas);
+        if (!signature) goto done;
+        uint32_t id = (uint32_t)PyLong_AsUnsignedLong(signature);
+        Py_DECREF(signature);
+        if (put(&signed_by, &id, sizeof id) < 0) goto done;
+        if (sequence_nr == UINT64_MAX) {
+            PyObject *variable = PyObject_GetAttr(fn, s_variable);
+            if (variable) {
+                PyObject *pair = Py_BuildValue("nN", i, variable);
+                int failed = !pair || PyList_Append(leaves, pair) < 0;
+                Py_XDECREF(pair);
+                if (failed) goto done;
+            } else {
+                PyErr_Clear();
+            }
+        }
+        /* 1 for each input while none is known to receive more than one edge; 0 if not made in sight,
+         * as it may then have hooks that nobody saw being registered */
+        PyObject *flags = PyBytes_FromStringAndSize(NULL, inputs);
+        if (!flags) goto done;
+        memset(PyBytes_AsString(flags), made || sequence_nr == UINT64_MAX ? 1 : 0, inputs);
+        int failed = PyList_Append(same, flags) < 0;
+        Py_DECREF(flags);
+        if (failed) goto done;
+    }
+    /* an input with two edges, or that a root's gradient goes to, receives a sum */
+    Py_ssize_t total = 0, size = PyList_Size(w.fns);
+    Py_ssize_t *first = malloc((size + 1) * sizeof *first);
+    if (!first) { PyErr_NoMemory(); goto done; }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        first[i] = total;
+        total += PyBytes_Size(PyList_GetItem(same, i));
+    }
+    first[size] = total;
+    counts = calloc(total + 1, sizeof *counts);
+    if (!counts) { free(first); PyErr_NoMemory(); goto done; }
+    const char *at = w.links.data, *end = at + w.links.used;
+    while (at < end) {
+        uint32_t edges;
+        memcpy(&edges, at, sizeof edges);
+        at += sizeof edges;
+        for (uint32_t k = 0; k < edges; k++, at += 8) {
+            int32_t link[2];
+            memcpy(link, at, sizeof link);
+            if (link[0] >= 0 && first[link[0]] + link[1] < first[link[0] + 1]) counts[first[link[0]] + link[1]]++;
+        }
+    }
+    for (Py_ssize_t i = 0; i + 8 <= rooted.used; i += 8) {
+        int32_t root[2];
+        memcpy(root, rooted.data + i, sizeof root);
+        if (first[root[0]] + root[1] < first[root[0] + 1]) counts[first[root[0]] + root[1]] = 2;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        char *flags = PyBytes_AsString(PyList_GetItem(same, i));
+        for (Py_ssize_t k = first[i]; k < first[i + 1]; k++) flags[k - first[i]] &= counts[k] == 1;
+    }
+    free(first);
+    result = Py_BuildValue("Oy#y#y#OOO", w.fns, rooted.data ? rooted.data : "", rooted.used, w.links.data,
+                           w.links.used, signed_by.data, signed_by.used, numbers, leaves, same);
+done:
+    Py_XDECREF(w.fns);
+    Py_XDECREF(w.index);
+    Py_XDECREF(leaves);
+    Py_XDECREF(numbers);
+    Py_XDECREF(same);
+    free(w.links.data);
+    free(rooted.data);
+    free(signed_by.data);
+    free(counts);
+    return result;
+}
+
+/* ---------------------------------------------------------------- attach */
+
+/* Register a probe through one of a node's two methods; the dict it landed in, borrowed from `held`. */
+static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyObject *held)
+{
+    PyObject *hooks = PyObject_CallMethodObjArgs(fn, method, probe, NULL);
+    if (!hooks) return NULL;
+    int failed = PyList_Append(held, hooks) < 0;
+    Py_DECREF(hooks);
+    return failed ? NULL : hooks;
+}
+
+/* attach(state, book, fns, same, links, custom, leaves, begun, ended): put a probe on every node.
+ * `custom` has a 1 for each node that runs user code; `leaves` maps a number to (tensor, Leaf).
+ * Returns (dicts that hold a probe under key -1, numbers of nodes with hooks of the user's, probes).
+ */
+static PyObject *core_attach(PyObject *module, PyObject *args)
+{
+    PyObject *state, *book, *fns, *same, *leaves, *begun, *ended;
+    const char *links, *custom;
+    Py_ssize_t links_size, custom_size;
+    if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO", &state, &book, &PyList_Type, &fns, &PyList_Type, &same,
+                          &links, &links_size, &custom, &custom_size, &PyDict_Type, &leaves, &begun, &ended))
+        return NULL;
+    Py_ssize_t size = PyList_Size(fns);
+    PyObject *held = PyList_New(0), *crowded = PyList_New(0), *probes = PyList_New(size), *result = NULL;
+    if (!held || !crowded || !probes) goto done;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *fn = PyList_GetItem(fns, i), *flags = PyList_GetItem(same, i);
+        PyObject *number = PyLong_FromSsize_t(i);
+        PyObject *leaf = number ? PyDict_GetItemWithError(leaves, number) : NULL;
+        PyObject *probe;
+        if (leaf) {
+            int one = PyBytes_Size(flags) > 0 && PyBytes_AsString(flags)[0];
+            PyObject *all = Py_BuildValue("OOnOOi", state, book, i, PyTuple_GetItem(leaf, 0), PyTuple_GetItem(leaf, 1), one);
+            probe = all ? PyObject_CallObject(leaf_probe_type, all) : NULL;
+            Py_XDECREF(all);
+        } else {
+            int runs_user_code = i < custom_size && custom[i];
+            PyObject *all = Py_BuildValue("OnOiOO", state, i, flags, !runs_user_code, runs_user_code ? begun : Py_None,
+                                          runs_user_code ? ended : Py_None);
+            probe = all ? PyObject_CallObject(node_probe_type, all) : NULL;
+            Py_XDECREF(all);
+        }
+        if (!probe) { Py_XDECREF(number); goto done; }
+        PyList_SetItem(probes, i, probe);
+        PyObject *hooks = put_probe(fn, s_register_prehook, probe, held);
+        int is_crowded = hooks && PyObject_Size(hooks) > 1;
+        if (hooks && !leaf) {
+            hooks = put_probe(fn, s_register_hook, probe, held);
+            is_crowded |= hooks && PyObject_Size(hooks) > 1;
+        }
+        if (!hooks || (is_crowded && PyList_Append(crowded, number) < 0)) { Py_XDECREF(number); goto done; }
+        Py_XDECREF(number);
+    }
+    /* what a node returns to a leaf is what arrives there: it need not be read again */
+    const char *at = links;
+    for (Py_ssize_t i = 0; i < size && at < links + links_size; i++) {
+        uint32_t edges;
+        memcpy(&edges, at, sizeof edges);
+        at += sizeof edges;
+        PyObject *probe = PyList_GetItem(probes, i);
+        for (uint32_t k = 0; k < edges; k++, at += 8) {
+            int32_t link[2];
+            memcpy(link, at, sizeof link);
+            PyObject *target = link[0] >= 0 ? PyList_GetItem(probes, link[0]) : NULL;
+            if (target && (PyObject *)Py_TYPE(target) == leaf_probe_type && ((LeafProbe *)target)->same &&
+                add_sink((NodeProbe *)probe, k, (LeafProbe *)target) < 0)
+                goto done;
+        }
+    }
+    result = Py_BuildValue("OOO", held, crowded, probes);
+done:
+    if (!result && held) { /* leave nothing behind */
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        for (Py_ssize_t i = 0; i < PyList_Size(held); i++)
+            if (PyObject_DelItem(PyList_GetItem(held, i), our_key) < 0) PyErr_Clear();
+        PyErr_Restore(type, value, trace);
+    }
+    Py_XDECREF(held);
+    Py_XDECREF(crowded);
+    Py_XDECREF(probes);
+    return result;
+}
+
+/* detach(dicts): take our probes out of them. */
+static PyObject *core_detach(PyObject *module, PyObject *held)
+{
+    for (Py_ssize_t i = 0; i < PyList_Size(held); i++)
+        if (PyObject_DelItem(PyList_GetItem(held, i), our_key) < 0) PyErr_Clear();
+    Py_RETURN_NONE;
+}
