@@ -9,6 +9,7 @@ import click
 
 from tracer import docgen
 from tracer.cli.progress import counting
+from tracer.records.words import count
 
 EPILOG = """\b
 Example:
@@ -44,7 +45,6 @@ def build(*, sources: tuple[Path, ...], output: Path) -> None:
         result = docgen.build(sources, output, progress=progress)
     for failure in result.failures:
         click.echo(f"tracer: {failure}", err=True)
-    count = len(result.pages)
-    click.echo(f"{result.index}: an index and {count} page{'s' if count != 1 else ''}")
+    click.echo(f"{result.index}: an index of {count(len(result.pages), 'page')}")
     if result.failures:
         sys.exit(1)

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from tracer.records import TraceRecord
+from tracer.records.words import count
 
 
 def describe_trace(path: str, record: TraceRecord) -> str:
@@ -28,15 +29,10 @@ def count_all(record: TraceRecord) -> str:
     if not record.passes:
         return "no backward pass ran"
     graphs = record.graphs.values()
-    passes = count(len(record.passes), "pass", "passes")
-    nodes = count(sum(len(graph.nodes) for graph in graphs), "node", "nodes")
-    leaves = count(sum(len(graph.leaves) for graph in graphs), "leaf", "leaves")
-    return f"{passes} over {count(len(graphs), 'graph', 'graphs')}: {nodes}, {leaves}"
-
-
-def count(number: int, one: str, many: str) -> str:
-    """Return `1 node` or `2 nodes`."""
-    return f"{number:,} {one if number == 1 else many}"
+    passes, structures = count(len(record.passes), "pass"), count(len(graphs), "graph")
+    nodes = count(sum(len(graph.nodes) for graph in graphs), "node")
+    leaves = count(sum(len(graph.leaves) for graph in graphs), "leaf")
+    return f"{passes} over {structures}: {nodes}, {leaves}"
 
 
 def next_commands(path: str) -> list[str]:
