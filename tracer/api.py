@@ -148,7 +148,7 @@ class Trace:
         pass_id: int | None = None,
         form: str = "text",
         color: bool = False,
-        width: int | None = None,
+        width: int = 120,
     ) -> Iterator[str]:
         """The events as lines, in the engine's order; `form` is `text` or `jsonl`."""
         if pass_id is not None:

@@ -89,6 +89,13 @@ class _Payload:
         entry, self.offset = decode_entry(self.buffer, self.offset, self.lookup, default)
         return entry
 
+    def arriving_entry(self, default: TensorMeta, node: int) -> Gradient | None:
+        """Read an entry that may stand for what the one edge into a leaf's node sent."""
+        if self.buffer[self.offset] != ENTRY_SAME:
+            return self.entry(default)
+        self.offset += 1
+        return self.flow.sent(node, 0)
+
     def entries(self, count: int, defaults: Sequence[TensorMeta]) -> tuple[Gradient | None, ...]:
         self.check(count)
         return tuple(self.entry(meta_at(defaults, k)) for k in range(count))
@@ -228,12 +235,7 @@ def _decode_hook_run(payload: _Payload) -> dict[str, object]:
 def _decode_accumulate(payload: _Payload) -> dict[str, object]:
     leaf, node, order, end_ns = payload.take(ACCUMULATE)
     meta = payload.flow.leaf(leaf)
-    before = payload.entry(meta)
-    if payload.buffer[payload.offset] == ENTRY_SAME:
-        incoming = payload.flow.sent(node, 0)
-        payload.offset += 1
-    else:
-        incoming = payload.entry(meta)
+    before, incoming, after = (payload.arriving_entry(meta, node) for _ in range(3))
     return {
         "leaf": leaf,
         "node": node,
@@ -241,7 +243,7 @@ def _decode_accumulate(payload: _Payload) -> dict[str, object]:
         "end_ns": _or_none(end_ns),
         "before": before,
         "incoming": incoming,
-        "after": payload.entry(meta),
+        "after": after,
     }
 
 
