@@ -34,10 +34,10 @@ for epoch in range(200):
     loss.backward()
     b.data = b.data - b.grad * (1 / 100) / 10
     if epoch in (0, 1, 2, 9, 49, 199):
-        print(f"epoch {epoch + 1:3}: b = {b.item():8.4f}, gradient {b.grad.item():11.4f}")
+        print(f"epoch {epoch + 1:3}: gradient {b.grad.item():11.4f}")
 
 # %%
-# The gradient ends near 0 and not at it. The step it still asks for, 0.000003, is smaller than
-# half the distance between 100 and the next 32-bit number, so `b` stays where it is.
+# `b` has arrived. Its gradient ends near 0 and not at it: the step it still asks for, 0.000003, is
+# smaller than half the distance between 100 and the next 32-bit number, so `b` stays where it is.
 
-print(f"left: {100 - b.item():.7f}")
+print(b, b.grad)

@@ -36,13 +36,13 @@ training:   True
 evaluation: False
 """,
     "04_sgd_by_hand": """\
-epoch   1: b =  20.8000, gradient -19800.0000
-epoch   2: b =  36.6400, gradient -15839.9990
-epoch   3: b =  49.3120, gradient -12672.0000
-epoch  10: b =  89.3700, gradient  -2657.5103
-epoch  50: b =  99.9986, gradient     -0.3540
-epoch 200: b = 100.0000, gradient     -0.0031
-left: 0.0000153
+epoch   1: gradient -19800.0000
+epoch   2: gradient -15839.9990
+epoch   3: gradient -12672.0000
+epoch  10: gradient  -2657.5103
+epoch  50: gradient     -0.3540
+epoch 200: gradient     -0.0031
+tensor([100.0000], requires_grad=True) tensor([-0.0031])
 """,
 }
 

@@ -8,12 +8,14 @@ along what the blocks before it did.
 from __future__ import annotations
 import __future__
 
+import ast
 import io
 import json
 import linecache
 import os
 import sys
 import traceback
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -83,11 +85,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class BlockRun:
-    """What a block did: it caused the events after `before`, up to `after` (by `seq`)."""
+    """What a block did; `ended` is False for one that has begun and not been heard of since."""
 
     block: int
-    before: int
-    after: int
     outputs: tuple[Output, ...] = ()
     failure: Failure | None = None
     ended: bool = False
@@ -163,6 +163,30 @@ class Streams:
         return self.tee.take()
 
 
+def readable_text(job: Job) -> str:
+    """Return the document with all but its sound code blanked, so that it parses as a whole.
+
+    Sources are read by file: a block that is no Python would hide what the others say.
+    """
+    lines = job.text.split("\n")
+    kept = [""] * len(lines)
+    for line, source in job.blocks:
+        if _is_sound(source):
+            count = source.count("\n") + 1
+            kept[line - 1 : line - 1 + count] = lines[line - 1 : line - 1 + count]
+    return "\n".join(kept)
+
+
+def _is_sound(source: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the source warns of, it says when it is run
+            ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 class Blocks:
     """Runs the code blocks of a document in one namespace."""
 
@@ -174,8 +198,9 @@ class Blocks:
             __file__=os.path.join(job.folder, job.name), __builtins__=__builtins__
         )
         sys.modules["__main__"] = self._module
-        lines = [f"{line}\n" for line in job.text.split("\n")]
-        linecache.cache[job.name] = (len(job.text), None, lines, job.name)
+        text = readable_text(job)
+        lines = [f"{line}\n" for line in text.split("\n")]
+        linecache.cache[job.name] = (len(text), None, lines, job.name)
 
     def run(self, line: int, source: str) -> tuple[Failure | None, bool]:
         """Run a block; return what it raised, if anything, and whether it ended the document."""
@@ -237,21 +262,19 @@ def run_job(job: Job) -> None:
     with job.results.open("w", encoding="utf-8") as results:
         streams = Streams(job)
         blocks = Blocks(job)
-        with api.trace(job.trace) as recording:
-            after = 0
+        with api.trace(job.trace, script=str(Path(job.folder, job.name))):
             for number, (line, source) in enumerate(job.blocks):
-                before = after
-                _write(results, BlockRun(number, before, before))
+                _write(results, BlockRun(number))
+                api.mark(mark_of(number))
                 failure, leaving = blocks.run(line, source)
-                after = _position(recording)
-                _write(results, BlockRun(number, before, after, streams.take(), failure, True))
+                _write(results, BlockRun(number, streams.take(), failure, True))
                 if leaving:
                     break
 
 
-def _position(recording: api.Trace) -> int:
-    """Return the `seq` of the last event so far."""
-    return len(recording.record.events)
+def mark_of(block: int) -> str:
+    """Return the text of the mark in the trace where a block begins."""
+    return f"block {block + 1} of the document"
 
 
 def _write(results: io.TextIOWrapper, run: BlockRun) -> None:

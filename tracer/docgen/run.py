@@ -16,9 +16,10 @@ from pathlib import Path
 import tracer
 from tracer import api
 from tracer.docgen.blocks import Document
-from tracer.docgen.child import BlockRun, Failure, Job, Output
+from tracer.docgen.child import BlockRun, Failure, Job, Output, mark_of
 from tracer.errors import TracerError
-from tracer.records import TraceRecord
+from tracer.records import Mark, TraceRecord
+from tracer.report.window import look_at
 
 _START = (
     "import sys; sys.path[0] = sys.argv[1]; from tracer.docgen.child import main; main(sys.argv[2])"
@@ -36,6 +37,18 @@ class DocumentRun:
     blocks: tuple[BlockRun, ...] = ()
     trace: TraceRecord = TraceRecord()
     problem: str = ""
+
+    def trace_of(self, block: int) -> TraceRecord:
+        """Return the part of the trace that a block made, by its number from 0."""
+        marks = {event.text: event.seq for event in self._marks()}
+        begin = marks.get(mark_of(block), sys.maxsize)
+        end = marks.get(mark_of(block + 1), sys.maxsize)
+        return look_at(self.trace, begin, end - 1)
+
+    def _marks(self) -> Iterator[Mark]:
+        for event in self.trace.events.select(kinds=(Mark.kind,)):
+            if isinstance(event, Mark):
+                yield event
 
 
 @contextmanager
@@ -92,7 +105,7 @@ def _cut_short(job: Job, run: BlockRun, status: int) -> BlockRun:
     """Return the run of a block that took its process along: with a failure that says so."""
     message = f"the process ended in this block: {_ending(status)}"
     failure = Failure("", message, job.blocks[run.block][0], message)
-    return BlockRun(run.block, run.before, sys.maxsize, run.outputs, failure)
+    return BlockRun(run.block, run.outputs, failure)
 
 
 def _ending(status: int) -> str:

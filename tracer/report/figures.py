@@ -1,0 +1,100 @@
+"""A trace and some of its passes in; a drawing of each distinct graph, with words for it, out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tracer.errors import RenderError
+from tracer.records import Pass, TraceRecord, words
+from tracer.records.diagram import Box, Diagram, LineRole, Role
+from tracer.render.dot import to_dot
+from tracer.render.picture import draw_dot
+from tracer.transforms.diagram import diagram
+
+MOST_GRAPHS = 6
+_MOST_LEAVES_SAID = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One pass drawn: `svg` is a whole SVG file, or empty with the `problem` that prevented it.
+
+    `which` says which of the passes with this graph it is, where there are several; `alt` tells
+    what it shows to those who cannot see it.
+    """
+
+    pass_id: int
+    svg: str
+    alt: str
+    which: str = ""
+    problem: str = ""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is too wide to stand beside another on a page."""
+        size = _SIZE.search(self.svg)
+        return size is not None and int(size[1]) > NARROW
+
+
+NARROW = 600
+_SIZE = re.compile(r'<svg\b[^>]*?\bwidth="(\d+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One distinct graph: its first pass drawn and, where there are several, its last."""
+
+    graph: int
+    passes: tuple[int, ...]
+    drawings: tuple[Drawing, ...]
+
+
+def draw_figures(trace: TraceRecord, passes: Iterable[Pass]) -> tuple[Figure, ...]:
+    """Draw each distinct graph of the passes, up to `MOST_GRAPHS`, in the order they came up."""
+    found = group_by_graph(passes)
+    shown = list(found.items())[:MOST_GRAPHS]
+    return tuple(_figure(trace, graph, numbers) for graph, numbers in shown)
+
+
+def group_by_graph(passes: Iterable[Pass]) -> dict[int, tuple[int, ...]]:
+    """Return the numbers of the passes by the graph they share."""
+    found: dict[int, tuple[int, ...]] = {}
+    for one in passes:
+        found[one.graph] = (*found.get(one.graph, ()), one.id)
+    return found
+
+
+def draw_pass(trace: TraceRecord, pass_id: int, *, which: str = "") -> Drawing:
+    """Draw one pass as SVG; a drawing that fails says why and keeps the page whole."""
+    content = diagram(trace, pass_id)
+    alt = describe(content)
+    try:
+        svg = draw_dot(to_dot(content), "svg").data.decode()
+    except RenderError as error:
+        return Drawing(pass_id, "", alt, which, str(error))
+    return Drawing(pass_id, svg, alt, which)
+
+
+def describe(content: Diagram) -> str:
+    """Tell what a diagram shows: the call, its counts, and what became of the leaves' `.grad`."""
+    leaves = [_describe_leaf(box) for box in content.boxes if box.role is Role.LEAF]
+    said = leaves[:_MOST_LEAVES_SAID]
+    more = [f"and {len(leaves) - len(said)} more leaves"] if len(leaves) > len(said) else []
+    facts = [content.title.call, *content.title.facts, content.title.failure]
+    return ". ".join([", ".join(fact for fact in facts if fact), *said, *more])
+
+
+def _describe_leaf(box: Box) -> str:
+    wanted = (LineRole.TITLE, LineRole.GRAD)
+    return " ".join(line.text for line in box.lines if line.role in wanted)
+
+
+def _figure(trace: TraceRecord, graph: int, passes: tuple[int, ...]) -> Figure:
+    if len(passes) == 1:
+        return Figure(graph, passes, (draw_pass(trace, passes[0]),))
+    alike = f"{words.count(len(passes), 'pass')} with this graph"
+    first = draw_pass(trace, passes[0], which=f"The first of {alike}")
+    last = draw_pass(trace, passes[-1], which=f"The last of {alike}")
+    return Figure(graph, passes, (first, last))
