@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from tracer.records.graph import Site
+from tracer.records.graph import Node, Site
 from tracer.records.tensors import Gradient, Scalar, TensorMeta
 
 _DTYPES = {
@@ -112,6 +112,29 @@ def total(parts: Sequence[Gradient | None], whole: Gradient | None) -> str:
     return f"{' + '.join(shown + more)} = {tensor(whole)}  {paths}"
 
 
+def of_parts(parts: Sequence[Gradient | None]) -> str:
+    """What stands behind a sum: ` = 1 + 4`, or ` (2 paths, norms 0.3, 0.4)`."""
+    shown = [tensor(part) for part in parts[:4]]
+    more = ["…"] if len(parts) > 4 else []
+    if any(text.startswith("‖") for text in shown):
+        norms = ", ".join([text.removeprefix("‖g‖=") for text in shown] + more)
+        return f" ({len(parts)} paths, norms {norms})"
+    return f" = {' + '.join(shown + more)}"
+
+
+def hook_effect(
+    before: Sequence[Gradient | None], after: Sequence[Gradient | None], *, changed: bool
+) -> str:
+    """`[1, 1, 2] → [1, 1, 4]`, or that the values are the same."""
+    pairs = [
+        change(old, new)
+        for old, new in zip(before, after or before, strict=False)
+        if old is not None or new is not None
+    ]
+    text = ",  ".join(pairs[:3]) + (", …" if len(pairs) > 3 else "")
+    return text if changed else f"{text}  (same values)"
+
+
 def shape(meta: TensorMeta) -> str:
     """`(3,2)`, `(3,)`, `()`."""
     sizes = ",".join(str(size) for size in meta.shape)
@@ -156,6 +179,23 @@ def count(of: int, noun: str) -> str:
     """`1 leaf`, `3 leaves`, `2 passes`."""
     plural = {"leaf": "leaves"}.get(noun, f"{noun}es" if noun.endswith("s") else f"{noun}s")
     return f"{of:,} {noun if of == 1 else plural}"
+
+
+def counts(nodes: int, leaves: int) -> str:
+    """`3 nodes, 3 leaves`: of the nodes that ran, those that are no leaf, and those that are."""
+    leaf_count = count(leaves, "leaf")
+    return f"{count(nodes - leaves, 'node')}, {leaf_count}" if nodes > leaves else leaf_count
+
+
+def node_title(node: Node) -> str:
+    """The leaf's name, or the source text of the operation: `x2 = x1 * m3`."""
+    if node.is_leaf:
+        return node.variables[0] if node.variables and node.variables[0] else "leaf without a name"
+    names = ", ".join(node.variables)
+    if node.site is None or not node.site.text:
+        return names or node.op or node.name
+    bound = bool(node.site.targets) or not names
+    return node.site.text if bound else f"{names} = {node.site.text}"
 
 
 def place(site: Site | None, *, beside: str = "") -> str:

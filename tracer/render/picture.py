@@ -49,19 +49,19 @@ def draw_dot(
     path_or_format: str | os.PathLike[str],
     *,
     engine: str = "auto",
-    dpi: int = 144,
+    dpi: int | None = None,
     timeout_s: float = 10.0,
 ) -> Picture:
     """Draw DOT text as SVG, PNG, PDF or (as it is) DOT: `"png"`, or a path that ends so.
 
-    `engine` is `auto`, `dot` or `pygraphviz`; `dpi` is for PNG. Writes no file. Raises
+    `engine` is `auto`, `dot` or `pygraphviz`; `dpi` is for PNG (144). Writes no file. Raises
     `LayoutTimeoutError` after `timeout_s` seconds, and `RenderError` for another format, where
     there is no Graphviz, or where it refuses the text.
     """
     format = format_of(path_or_format)
     if format == "dot":
         return Picture(dot.encode(), "none")
-    name, command = _command(engine, format, dpi)
+    name, command = _command(engine, format, dpi or 144)
     data = _run(command, dot.encode("utf-8", "replace"), timeout_s)
     return Picture(finish_svg(data) if format == "svg" else data, name)
 

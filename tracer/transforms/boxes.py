@@ -46,7 +46,7 @@ def node_box(scene: Scene, node: Node) -> Box:
     event = view.runs.get(node.id) or view.accumulates.get(node.id)
     body = _leaf_lines(scene, node) if node.is_leaf else _operation_lines(scene, node)
     alarms = _alarms(view, node)
-    title = Line(LineRole.TITLE, words.shorten(node_title(node), _LONGEST_TITLE))
+    title = Line(LineRole.TITLE, words.shorten(words.node_title(node), _LONGEST_TITLE))
     received = view.received(node.id)
     return Box(
         f"n{node.id}", _ROLES[node.kind], (title, *body, *alarms),
@@ -55,17 +55,6 @@ def node_box(scene: Scene, node: Node) -> Box:
         state=_state(view, node, received, bool(alarms)),
         magnitude=received.norm if received is not None else None,
     )  # fmt: skip
-
-
-def node_title(node: Node) -> str:
-    """The leaf's name, or the source text of the operation."""
-    if node.is_leaf:
-        return node.variables[0] if node.variables and node.variables[0] else "leaf without a name"
-    names = ", ".join(node.variables)
-    if node.site is None or not node.site.text:
-        return names or node.op or node.name
-    bound = bool(node.site.targets) or not names
-    return node.site.text if bound else f"{names} = {node.site.text}"
 
 
 def _state(view: PassView, node: Node, received: Gradient | None, alarmed: bool) -> State:
@@ -285,7 +274,9 @@ def hook_box(scene: Scene, run: HookRun, node: Node, *, first: bool) -> Box:
     if run.raised:
         lines.append(Line(LineRole.ALARM, f"raised {run.raised}"))
     else:
-        lines.append(Line(LineRole.HOOK, hook_effect(run)))
+        lines.append(
+            Line(LineRole.HOOK, words.hook_effect(run.before, run.after, changed=run.changed))
+        )
     before = run.before[0] if run.before else None
     return Box(
         f"h{run.seq}", Role.HOOK, tuple(lines), step=scene.view.steps.get(run.seq),
@@ -293,17 +284,6 @@ def hook_box(scene: Scene, run: HookRun, node: Node, *, first: bool) -> Box:
         state=State.WRONG if run.raised or any(map(words.not_finite, run.after)) else State.NORMAL,
         magnitude=before.norm if before is not None else None,
     )  # fmt: skip
-
-
-def hook_effect(run: HookRun) -> str:
-    """`[1, 1, 2] → [1, 1, 4]`, or that nothing changed."""
-    pairs = [
-        words.change(before, after)
-        for before, after in zip(run.before, run.after or run.before, strict=False)
-        if before is not None or after is not None
-    ]
-    text = ",  ".join(pairs[:3]) + (", …" if len(pairs) > 3 else "")
-    return text if run.changed else f"{text}  (same values)"
 
 
 def _hook_detail(scene: Scene, run: HookRun) -> str:
@@ -338,7 +318,7 @@ def seed_box(number: int, seed: Gradient | None, *, given: bool) -> Box:
 
 def _node_tooltip(scene: Scene, node: Node) -> str:
     view = scene.view
-    lines = [node.name, node_title(node)]
+    lines = [node.name, words.node_title(node)]
     if node.site is not None:
         lines.append(f"{node.site.file}:{node.site.line} in {node.site.function}")
     run, accumulate = view.runs.get(node.id), view.accumulates.get(node.id)

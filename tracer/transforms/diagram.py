@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tracer.records import words
 from tracer.records.diagram import Arrow, Box, Diagram, Flow, Role, State, Title
-from tracer.records.events import GradRead, HookRemoved, HookRun, Pass
+from tracer.records.events import GradRead, HookRemoved, HookRun
 from tracer.records.graph import Edge, Graph, Site
 from tracer.records.passes import PassView, events_around, view_pass
 from tracer.records.tensors import Gradient
@@ -176,7 +176,7 @@ def _title(view: PassView) -> Title:
     names = {"backward": "backward()", "grad": "torch.autograd.grad()", "engine": "the engine"}
     call = site.text if site is not None and site.text else names.get(record.kind, record.kind)
     facts = [words.file_line(site)] if site is not None else []
-    facts += [f"pass {record.id}", _counts(record)]
+    facts += [f"pass {record.id}", words.counts(record.node_count, record.leaf_count)]
     if record.end_ns is not None:
         facts.append(words.duration(record.end_ns - record.begin_ns))
     failure = ""
@@ -185,12 +185,6 @@ def _title(view: PassView) -> Title:
     elif record.end_ns is None:
         failure = "this pass never ended: the recording stops in it"
     return Title(words.shorten(call, 72), tuple(facts), failure)
-
-
-def _counts(record: Pass) -> str:
-    operations = record.node_count - record.leaf_count
-    leaves = words.count(record.leaf_count, "leaf")
-    return f"{words.count(operations, 'node')}, {leaves}" if operations else leaves
 
 
 def _notes(
