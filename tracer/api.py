@@ -17,6 +17,8 @@ from tracer.records.graph import Graph
 from tracer.records.trace import TraceRecord
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from tracer.capture.session import Session
     from tracer.render.picture import Picture
     from tracer.store.writer import TraceWriter
@@ -107,7 +109,7 @@ class Trace:
                 import_module("tracer.render.like_torchviz").torchviz_dot(self.record, chosen.id)
             )
         diagram = import_module("tracer.transforms.diagram").diagram(self.record, chosen.id)
-        return str(import_module("tracer.render.dot").dot_text(diagram))
+        return str(import_module("tracer.render.dot").to_dot(diagram))
 
     def draw(
         self,
@@ -123,9 +125,7 @@ class Trace:
         recorded with `torchviz=True`. Raises NotInTraceError for a missing pass, RenderError where
         nothing on the machine can draw.
         """
-        picture = self.picture(
-            Path(path).suffix.removeprefix(".").lower(), pass_id=pass_id, like=like, dpi=dpi
-        )
+        picture = self.picture(os.fspath(path), pass_id=pass_id, like=like, dpi=dpi)
         Path(path).write_bytes(picture.data)
         return picture
 
@@ -139,7 +139,8 @@ class Trace:
     ) -> Picture:
         """Draw one pass in memory."""
         draw_dot = import_module("tracer.render.picture").draw_dot
-        drawn: Picture = draw_dot(self.dot(pass_id=pass_id, like=like), form, dpi=dpi)
+        dot = self.dot(pass_id=pass_id, like=like)
+        drawn: Picture = draw_dot(dot, form) if dpi is None else draw_dot(dot, form, dpi=dpi)
         return drawn
 
     def timeline_lines(
@@ -165,9 +166,10 @@ class Trace:
         """The events as text, in the engine's order."""
         return "\n".join(self.timeline_lines(pass_id=pass_id))
 
-    def summary(self) -> Any:
-        """A table of what the trace holds, for `rich.print`."""
-        return import_module("tracer.render.table").summary(self.record)
+    def summary(self) -> Group:
+        """What the trace holds (what ran, passes, leaves, hooks, cuts), for `rich.print`."""
+        group: Group = import_module("tracer.render.table").summary(self.record)
+        return group
 
     def _repr_svg_(self) -> str | None:
         """The picture of the last pass, for a notebook."""
