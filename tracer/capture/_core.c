@@ -60,7 +60,7 @@ static PyObject *strided, *ordered_dict;
 static struct { PyObject *dtype; int code, size; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_numel, *s_contiguous, *s_data_ptr, *s_is_neg,
-    *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view;
+    *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view, *s_requires_grad;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -844,7 +844,7 @@ static PyType_Spec probe_spec = {
 /* ---------------------------------------------------------------- Mode */
 
 /* What to do when a function is called: its id, and the callbacks of one that needs them. */
-enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3 };
+enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3, GET_GRAD = 4 };
 
 typedef struct { PyObject_HEAD uint32_t id, how; int action; PyObject *before, *after; } Op;
 
@@ -1084,12 +1084,12 @@ static int log_made(Mode *self, int thread, Made made)
 
 static int log_forward(Mode *self, uint32_t op, long long low, long long high, uint64_t seq, int64_t begin)
 {
-    uint32_t call;
-    int64_t site = find_site(self, &call);
+    uint32_t call = 0;
+    int64_t site = find_site(self, high > low ? &call : NULL);
     if (site < 0) return -1;
     Tape *tape = self->tape;
     int thread = tape_thread(tape);
-    if (log_made(self, thread, (Made){low, high, seq, (uint32_t)site, op, self->now[thread].module, call}) < 0) return -1;
+    if (high > low && log_made(self, thread, (Made){low, high, seq, (uint32_t)site, op, self->now[thread].module, call}) < 0) return -1;
     Buffer *out = &tape->frames;
     if (reserve(out, HEADER + 64) < 0) return -1;
     put_header(out, HEADER + 37, KIND_FORWARD, thread, self->now[thread].pass, seq, begin - tape->origin);
@@ -1202,6 +1202,74 @@ done:
     return result;
 }
 
+/* Call an Op's callbacks for a call that is over already. */
+static PyObject *tell(PyObject *before, PyObject *after, PyObject *args, PyObject *result)
+{
+    PyObject *token = PyObject_CallFunctionObjArgs(before, args, Py_None, NULL);
+    PyObject *done = token ? PyObject_CallFunctionObjArgs(after, token, result, Py_None, NULL) : NULL;
+    Py_XDECREF(token);
+    Py_XDECREF(done);
+    if (done) return result;
+    if (PyErr_ExceptionMatches(PyExc_Exception)) { PyErr_Clear(); return result; }
+    Py_DECREF(result);
+    return NULL;
+}
+
+static int is_tensor(PyObject *object)
+{
+    PyObject *type = (PyObject *)Py_TYPE(object);
+    return type == tensor_type || type == parameter_type || PyObject_IsInstance(object, tensor_type) == 1;
+}
+
+/* Whether a tensor among these, or in a list or tuple among them, satisfies `test`; -1 on error. */
+static int any_tensor(PyObject *objects, int (*test)(PyObject *), int depth)
+{
+    int is_tuple = PyTuple_Check(objects);
+    Py_ssize_t count = is_tuple ? PyTuple_Size(objects) : PyList_Size(objects);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *object = is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i);
+        int found = 0;
+        if (depth && (PyTuple_Check(object) || PyList_Check(object))) found = any_tensor(object, test, 0);
+        else if (is_tensor(object)) found = test(object);
+        if (found) return found;
+    }
+    return 0;
+}
+
+static int requires_grad(PyObject *tensor) { return ask(tensor, s_requires_grad, 0); }
+static int is_any(PyObject *tensor) { return 1; }
+
+/* What an operation that made no node is to us: 0 nothing, 1 an event that names it, 2 for Python to
+ * look into (it may have cut history, or ran where gradients are off), -1 on error. */
+static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *result)
+{
+    PyObject *enabled = PyObject_CallObject(grad_enabled_fn, NULL);
+    if (!enabled) return -1;
+    int off = enabled != Py_True;
+    Py_DECREF(enabled);
+    if (off) return self->stepping ? 0 : 2;
+    int carries = any_tensor(args, requires_grad, 1);
+    if (!carries && kwargs) {
+        PyObject *values = PyDict_Values(kwargs);
+        carries = values ? any_tensor(values, requires_grad, 1) : -1;
+        Py_XDECREF(values);
+    }
+    if (carries) return carries < 0 ? -1 : 2;
+    if (PyTuple_Check(result) || PyList_Check(result)) return any_tensor(result, is_any, 0);
+    return is_tensor(result);
+}
+
+static int call_plain(Mode *self, Op *op, PyObject *args, PyObject *kwargs, PyObject *result, int64_t begin)
+{
+    int64_t site = find_site(self, NULL);
+    if (site < 0) return -1;
+    PyObject *done = PyObject_CallFunction(self->plain, "IOOOIKL", op->id, args, kwargs ? kwargs : Py_None, result,
+                                           (unsigned int)site, (unsigned long long)++self->tape->seq,
+                                           (long long)(begin - self->tape->origin));
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
 {
     static char *names[] = {"func", "types", "args", "kwargs", NULL};
@@ -1233,6 +1301,15 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     if (op->action == IGNORE) goto just_call;
     int64_t begin = clock_ns();
     long long low = call_int(sequence_fn);
+    if (op->action == GET_GRAD) {
+        /* nothing to tell unless somebody reads it of a tensor that is no leaf */
+        result = PyObject_Call(function, own_args, kwargs);
+        PyObject *tensor = PyTuple_Size(own_args) ? PyTuple_GetItem(own_args, 0) : NULL;
+        if (result == Py_None && tensor && self->book && !find_leaf(self->book, tensor))
+            result = tell(op->before, op->after, own_args, result);
+        Py_DECREF(own_args);
+        return result;
+    }
     Leaf *leaf = NULL;
     int simple = op->action == WRITE || op->action == SET_GRAD ? simple_write(self, op, own_args, kwargs, &leaf) : 0;
     if (simple < 0) PyErr_Clear();
@@ -1245,12 +1322,12 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     if (high > low) {
         failed = log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
     } else if (!op->before && op->action == OBSERVE) {
-        int64_t site = find_site(self, NULL);
-        PyObject *done = site < 0 ? NULL : PyObject_CallFunction(
-            self->plain, "IOOOIKL", op->id, own_args, kwargs ? kwargs : Py_None, result,
-            (unsigned int)site, (unsigned long long)++self->tape->seq, (long long)(begin - self->tape->origin));
-        failed = !done;
-        Py_XDECREF(done);
+        PyObject *guard = quiet();
+        int weight = guard ? weigh_plain(self, own_args, kwargs, result) : -1;
+        if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin) < 0;
+        if (weight == 2) failed = call_plain(self, op, own_args, kwargs, result, begin) < 0;
+        loud(guard);
+        if (weight < 0) failed = 1;
     }
     if ((failed && hand_over_fault(self->fault) < 0) || spill(self->tape) < 0) Py_CLEAR(result);
     Py_DECREF(own_args);
@@ -1383,8 +1460,9 @@ static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
 static PyObject *core_setup(PyObject *module, PyObject *args)
 {
     PyObject *codes;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOO!", &tensor_type, &parameter_type, &strided, &task_id_fn,
-                          &sequence_fn, &grad_enabled_fn, &ordered_dict, &disable_torch_function,
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOO!", &tensor_type, &parameter_type, &strided, &task_id_fn,
+                          &sequence_fn, &grad_enabled_fn, &ordered_dict, &register_theirs,
+                          &disable_torch_function,
                           &PyDict_Type, &codes))
         return NULL;
     Py_INCREF(tensor_type);
@@ -1394,6 +1472,7 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
     Py_INCREF(sequence_fn);
     Py_INCREF(grad_enabled_fn);
     Py_INCREF(ordered_dict);
+    Py_INCREF(register_theirs);
     Py_INCREF(disable_torch_function);
     PyObject *dtype, *pair;
     Py_ssize_t at = 0;
@@ -1411,11 +1490,11 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
 static PyMethodDef core_methods[] = {
     {"setup", core_setup, METH_VARARGS,
      "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, OrderedDict,\n"
-     "DisableTorchFunction, {dtype: (code, size)})"},
+     "_register_hook, DisableTorchFunction, {dtype: (code, size)})"},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended)"},
     {"detach", core_detach, METH_O, "detach(dicts): take our probes out of them."},
-    {"register_ours", register_ours, METH_VARARGS, "Stands in for _HookMixin._register_hook during attach."},
+    {"register_hook", register_hook, METH_VARARGS, "Stands in for _HookMixin._register_hook."},
     {NULL},
 };
 static struct PyModuleDef core_module = {PyModuleDef_HEAD_INIT, "_core", NULL, -1, core_methods};
@@ -1437,6 +1516,7 @@ PyMODINIT_FUNC PyInit__core(void)
     s_cdata = PyUnicode_InternFromString("_cdata");
     s_version = PyUnicode_InternFromString("_version");
     s_grad = PyUnicode_InternFromString("grad");
+    s_requires_grad = PyUnicode_InternFromString("requires_grad");
     s_is_view = PyUnicode_InternFromString("_is_view");
     s_next_functions = PyUnicode_InternFromString("next_functions");
     s_sequence_nr = PyUnicode_InternFromString("_sequence_nr");

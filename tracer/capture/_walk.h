@@ -7,12 +7,16 @@ static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_shape, 
  * number is taken from the user's hooks. */
 static PyObject *our_key;
 
-/* Stands in for `torch.autograd.function._HookMixin._register_hook` while probes are put in place:
- * (hooks or None, hook) -> (hooks, what register_hook returns: the dict itself). */
-static PyObject *register_ours(PyObject *module, PyObject *args)
+static PyObject *register_theirs;
+
+/* Stands in for `torch.autograd.function._HookMixin._register_hook`, which is asked for the dict that a
+ * hook goes to and for what `register_hook` returns: for our probes the dict itself, under our key. */
+static PyObject *register_hook(PyObject *module, PyObject *args)
 {
     PyObject *hooks, *hook;
     if (!PyArg_ParseTuple(args, "OO", &hooks, &hook)) return NULL;
+    PyObject *type = (PyObject *)Py_TYPE(hook);
+    if (type != node_probe_type && type != leaf_probe_type) return PyObject_CallObject(register_theirs, args);
     hooks = hooks == Py_None ? PyObject_CallObject(ordered_dict, NULL) : Py_NewRef(hooks);
     if (!hooks || PyObject_SetItem(hooks, our_key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
     return Py_BuildValue("NO", hooks, hooks);

@@ -29,6 +29,7 @@ PassState = core.PassState
 Tape = core.Tape
 attach = core.attach
 detach = core.detach
+register_hook = core.register_hook
 walk = core.walk
 
 
@@ -45,17 +46,8 @@ core.setup(
     torch._C._autograd._get_sequence_nr,
     torch.is_grad_enabled,
     OrderedDict,
+    _HookMixin._register_hook,
     torch._C.DisableTorchFunction,
     _dtypes(),
 )
 
-
-class RegisteringOurs:
-    """While it lasts, `register_hook` of nodes is a C function that keys our probes apart."""
-
-    def __enter__(self) -> None:
-        self._original = _HookMixin.__dict__["_register_hook"]
-        _HookMixin._register_hook = staticmethod(core.register_ours)
-
-    def __exit__(self, *_error: object) -> None:
-        _HookMixin._register_hook = self._original

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tracer.capture import structure
-from tracer.capture.core import LeafProbe, NodeProbe, PassState, RegisteringOurs, attach, detach
+from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach
 from tracer.capture.core import walk as core_walk
 from tracer.capture.graphs import Leaves
 from tracer.capture.hooks import (
@@ -59,18 +59,17 @@ class LivePass:
         """Put a probe on every node, and one around every user hook."""
         walk = self.walk
         custom = bytes(node.kind is NodeKind.CUSTOM for node in self.graph.nodes)
-        with RegisteringOurs():
-            self._held, crowded, self._probes = attach(
-                self.state,
-                self.session.ledger.book,
-                walk.fns,
-                walk.same,
-                walk.links,
-                custom,
-                self.leaves,
-                self.user_code_begins,
-                self.user_code_ends,
-            )
+        self._held, crowded, self._probes = attach(
+            self.state,
+            self.session.ledger.book,
+            walk.fns,
+            walk.same,
+            walk.links,
+            custom,
+            self.leaves,
+            self.user_code_begins,
+            self.user_code_ends,
+        )
         for number in crowded:
             self._wrap_node_hooks(number)
         self._wrap_output_hooks()

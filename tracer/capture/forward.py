@@ -17,9 +17,12 @@ from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
-OBSERVE, IGNORE, WRITE, SET_GRAD = range(4)
+OBSERVE, IGNORE, WRITE, SET_GRAD, GET_GRAD = range(5)
 """What the mode does with a function, as `Op` takes it: record it, call it unseen, or record what it
-writes to a leaf's data or to its `.grad` (in C where it can, else through the callbacks)."""
+writes to a leaf's data or to its `.grad` (in C where it can, else through the callbacks), or that a
+`.grad` is read where there can be none."""
+
+_ACTIONS = {"Tensor.grad.__set__": SET_GRAD, "Tensor.grad.__get__": GET_GRAD}
 
 Before = Callable[[tuple[Any, ...], Any], Any]
 After = Callable[[Any, Any, BaseException | None], None]
@@ -136,8 +139,7 @@ class Operations:
             "Tensor.detach": (self._keep, self._after_detach),
         }.get(qualified)
         if special is not None:
-            action = SET_GRAD if qualified == "Tensor.grad.__set__" else OBSERVE
-            return action, special[0], special[1]
+            return _ACTIONS.get(qualified, OBSERVE), special[0], special[1]
         if name in ("__get__", "__set__", "__delete__"):
             computes = qualified.split(".")[1] in _GETTERS_THAT_COMPUTE
             return OBSERVE if computes else IGNORE, None, None
@@ -375,12 +377,8 @@ class Operations:
         if made_by is None and tensor.grad_fn is not None:
             origin = session.made_by(tensor.grad_fn._sequence_nr())
             made_by = origin[4] if origin is not None else None
-        return TensorRef(
-            meta_of(tensor),
-            made_by,
-            state.id if state else None,
-            session.recorder.tensor_name(tensor),
-        )
+        name = session.leaf_name(state) if state is not None else ""
+        return TensorRef(meta_of(tensor), made_by, state.id if state is not None else None, name)
 
     def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
         if len(self._made) > 8192:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import _HookMixin
 from torch.autograd.variable import Variable
 from torch.optim import optimizer as optimizers
 from torch.overrides import TorchFunctionMode
@@ -17,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tracer.capture import structure
 from tracer.capture.compiled import CompiledRegions
-from tracer.capture.core import Around, ModeCore
+from tracer.capture.core import Around, ModeCore, register_hook
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
 from tracer.capture.graphs import GraphBook, Leaves
@@ -128,6 +129,7 @@ class Session:
             optimizers.register_optimizer_step_post_hook(self._after_step),
         ):
             self._undo.append(handle.remove)
+        self.replace(_HookMixin, "_register_hook", staticmethod(register_hook))
         for name in ("__enter__", "__exit__"):
             method = getattr(torch.inference_mode, name)
             changed = Around(
