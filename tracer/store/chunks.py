@@ -21,15 +21,12 @@ class Span(NamedTuple):
     kinds: int
 
 
-EMPTY = Span(0, 0, 0, 0, 0, 0)
-
-
 def span_of(frames: Packed) -> Span:
     """Read the span of packed frames off their headers, about 0.3 µs a frame.
 
     Raises ValueError for bytes that are not whole frames.
     """
-    first_seq, last_seq, first_pass, last_pass, events, kinds = EMPTY
+    first_seq, last_seq, first_pass, last_pass, events, kinds = Span(0, 0, 0, 0, 0, 0)
     for _, kind, pass_id, seq in scan_frames(frames):
         events += 1
         kinds |= 1 << kind
@@ -45,20 +42,6 @@ def span_of(frames: Packed) -> Span:
     return Span(first_seq, last_seq, first_pass, last_pass, events, kinds)
 
 
-def joined(a: Span, b: Span) -> Span:
-    """The span of both."""
-    if not a.events or not b.events:
-        return a if a.events else b
-    return Span(
-        min(a.first_seq, b.first_seq),
-        max(a.last_seq, b.last_seq),
-        min(a.first_pass or b.first_pass, b.first_pass or a.first_pass),
-        max(a.last_pass, b.last_pass),
-        a.events + b.events,
-        a.kinds | b.kinds,
-    )
-
-
 class ChunkBuffer:
     """Collects frames; a chunk is sealed once it holds `chunk_bytes`."""
 
@@ -67,41 +50,25 @@ class ChunkBuffer:
         self._sealed: list[Row] = []
         self._sealed_bytes = 0
         self._count = 0
-        self._begin_chunk()
-
-    def _begin_chunk(self) -> None:
         self._frames = bytearray()
-        self._span = EMPTY
-        self._spanned = 0
 
     @property
     def waiting(self) -> int:
         """The number of bytes that `clear` would forget."""
         return self._sealed_bytes + len(self._frames)
 
-    def add(self, frames: Packed, span: Span | None = None) -> None:
-        """Append frames; where their span is not given, it is read when the chunk is sealed."""
-        if span is not None:
-            self._read_span()
-            self._span = joined(self._span, span)
-            self._spanned += len(frames)
+    def add(self, frames: Packed) -> None:
+        """Append whole frames."""
         self._frames += frames
         if len(self._frames) >= self._chunk_bytes:
             self._seal()
 
-    def _read_span(self) -> None:
-        """Bring the chunk's span up to its last frame."""
-        if self._spanned < len(self._frames):
-            rest = bytes(self._frames[self._spanned :])
-            self._span = joined(self._span, span_of(rest))
-            self._spanned = len(self._frames)
-
     def _seal(self) -> None:
-        self._read_span()
+        frames = bytes(self._frames)
         self._count += 1
-        self._sealed.append((self._count, *self._span, bytes(self._frames)))
-        self._sealed_bytes += len(self._frames)
-        self._begin_chunk()
+        self._sealed.append((self._count, *span_of(frames), frames))
+        self._sealed_bytes += len(frames)
+        self._frames = bytearray()
 
     def rows(self) -> list[Row]:
         """All frames as rows; asked again before `clear`, the same rows."""
@@ -113,4 +80,4 @@ class ChunkBuffer:
         """Forget all frames: they are stored."""
         self._sealed = []
         self._sealed_bytes = 0
-        self._begin_chunk()
+        self._frames = bytearray()

@@ -7,14 +7,17 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+from contextlib import closing, suppress
 from pathlib import Path
 
 from tracer.errors import TraceFileError
-from tracer.store.schema import APPLICATION_ID, DDL, SCHEMA_VERSION, tables
+from tracer.store.columns import Row
+from tracer.store.schema import APPLICATION_ID, DDL, SCHEMA_VERSION, insert_into, tables
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
-_BESIDE = ("-wal", "-shm", "-journal")
+_LOGS = ("-wal", "-journal")
+_BESIDE = (*_LOGS, "-shm")
 _PRAGMAS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
 _GUARDS = (
     "PRAGMA trusted_schema = OFF",
@@ -47,8 +50,8 @@ def _connect(database: str | Path) -> sqlite3.Connection:
 # ---- writing
 
 
-def create_file(path: Path) -> sqlite3.Connection:
-    """Make an empty trace at `path`, in place of a trace that is there, and open it for writing.
+def create_file(path: Path, run: Row) -> sqlite3.Connection:
+    """Make a trace at `path` that says what ran, in place of a trace that is there, and open it.
 
     Until the new one is whole, the old one stays. Raises TraceFileError where the file can't be
     made, or what is there is no trace.
@@ -56,7 +59,7 @@ def create_file(path: Path) -> sqlite3.Connection:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         _refuse_other_files(path)
-        _write_schema(fresh)
+        _write_first(fresh, run)
         for suffix in _BESIDE:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         os.replace(fresh, path)
@@ -64,7 +67,8 @@ def create_file(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise cannot_write(path, error) from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 def _refuse_other_files(path: Path) -> None:
@@ -77,14 +81,17 @@ def _refuse_other_files(path: Path) -> None:
         raise TraceFileError(f"{path} exists and is not a trace: choose another name")
 
 
-def _write_schema(path: Path) -> None:
+def _write_first(path: Path, run: Row) -> None:
     path.unlink(missing_ok=True)
     path.touch(exist_ok=False)  # says why it can't, where SQLite does not
-    connection = sqlite3.connect(path)
-    try:
-        connection.executescript(f"PRAGMA synchronous = OFF; BEGIN; {_PRAGMAS} {DDL} COMMIT;")
-    finally:
-        connection.close()
+    with closing(_connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        _begin(connection, run)
+
+
+def _begin(connection: sqlite3.Connection, run: Row) -> None:
+    connection.executescript(f"BEGIN; {_PRAGMAS} {DDL} COMMIT;")
+    connection.execute(insert_into("trace"), run)
 
 
 def _open_for_writing(path: Path) -> sqlite3.Connection:
@@ -95,11 +102,11 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def create_temporary() -> sqlite3.Connection:
-    """Make an empty trace that only its connection knows; what memory can't hold goes to disk."""
+def create_temporary(run: Row) -> sqlite3.Connection:
+    """Make a trace that only its connection knows; what memory can't hold goes to disk."""
     connection = _connect("")
     connection.execute("PRAGMA journal_mode = MEMORY")
-    connection.executescript(_PRAGMAS + DDL)
+    _begin(connection, run)
     return connection
 
 
@@ -151,22 +158,20 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
     try:
         return _guarded(f"{path.absolute().as_uri()}?mode=ro")
     except sqlite3.OperationalError:
-        if path.with_name(path.name + "-wal").exists():
-            return _connect_to_copy(path)
+        logs = [path.with_name(path.name + suffix) for suffix in _LOGS]
+        if any(log.exists() for log in logs):
+            return _connect_to_copy(path, [log for log in logs if log.exists()])
         return _guarded(f"{path.absolute().as_uri()}?mode=ro&immutable=1")
 
 
-def _connect_to_copy(path: Path) -> sqlite3.Connection:
+def _connect_to_copy(path: Path, logs: list[Path]) -> sqlite3.Connection:
+    """Put a trace and its log together in a private temporary database."""
+    whole = _connect("")
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy.trace"
-        shutil.copyfile(path, copy)
-        shutil.copyfile(path.with_name(path.name + "-wal"), copy.with_name("copy.trace-wal"))
-        whole = _connect("")
-        log = _guarded(copy.as_uri())
-        try:
-            log.backup(whole)
-        finally:
-            log.close()
+        for part in [path, *logs]:
+            shutil.copyfile(part, Path(folder) / part.name)
+        with closing(_guarded((Path(folder) / path.name).as_uri())) as copy:
+            copy.backup(whole)
     return _guard(whole)
 
 

@@ -77,8 +77,9 @@ class Wirings:
 
     def of_pass(self, number: int) -> Wiring:
         """The wiring of a pass's graph; of an unknown pass, that of graph 0."""
-        found = self._archive.rows("SELECT CAST(graph AS INTEGER) FROM pass WHERE id = ?", number)
-        graph = int(found[0][0]) if found else 0
+        sql = "SELECT IFNULL(CAST(graph AS INTEGER), 0) FROM pass WHERE id = ?"
+        found = self._archive.rows(sql, number)
+        graph = found[0][0] if found else 0
         wiring = self._kept.pop(graph, None)
         if wiring is None:
             wiring = Wiring(self._archive, graph)

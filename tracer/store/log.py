@@ -21,7 +21,7 @@ from tracer.store.frames import (
     scan_frames,
 )
 
-_ALL_KINDS = (1 << len(KIND_CODES) + 1) - 2
+_ALL_KINDS = -1
 _REFERRING = 1 << NODE_CODE | 1 << KIND_CODES[Accumulate]
 _CONTEXT = 1 << NODE_CODE | 1 << PASS_END_CODE
 _MOST_BYTES = 1 << 28

@@ -14,7 +14,7 @@ from tracer.records.trace import Run, TraceRecord
 from tracer.store.archive import Archive
 from tracer.store.columns import pairs_of, strings_of
 from tracer.store.entries import UNKNOWN_META, decode_entries
-from tracer.store.files import check_schema, open_file
+from tracer.store.files import check_schema, damaged, open_file
 from tracer.store.log import ChunkLog
 from tracer.store.schema import select_from
 from tracer.store.writer import TraceWriter
@@ -50,6 +50,8 @@ def read_writer(writer: TraceWriter) -> TraceRecord:
 
 def _read(archive: Archive) -> TraceRecord:
     rows = archive.rows(select_from("trace"))
+    if not rows:
+        raise damaged(archive.label, "it does not say what ran")
     with archive.reading():
         run, complete = _run(rows[0])
         return TraceRecord(

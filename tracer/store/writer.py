@@ -13,7 +13,7 @@ from tracer.records.graph import Graph, ModuleRef, Site
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store import rows
-from tracer.store.chunks import ChunkBuffer, Span
+from tracer.store.chunks import ChunkBuffer
 from tracer.store.columns import Row, plain
 from tracer.store.entries import Packed
 from tracer.store.files import cannot_write, close_file, create_file, create_temporary
@@ -60,8 +60,8 @@ class TraceWriter:
         self._dropped: dict[str, int] = {}
         self._chunks = ChunkBuffer(flush_bytes)
         self._forget_pending()
-        self.connection = create_temporary() if self.path is None else create_file(self.path)
-        self._write_run(outcome="", complete=False)
+        row = rows.run_row(run, "", complete=False)
+        self.connection = create_file(self.path, row) if self.path else create_temporary(row)
 
     def _forget_pending(self) -> None:
         self._rows = 0
@@ -145,13 +145,9 @@ class TraceWriter:
         """Encode and append an event; its tensors may be entries that the recorder has packed."""
         self._chunks.add(encode_event(event, self))
 
-    def append(self, frames: Packed, *, span: Span | None = None) -> None:
-        """Append whole frames packed elsewhere.
-
-        A recorder that keeps their span as it packs them saves reading it off their headers later,
-        about 0.3 µs a frame.
-        """
-        self._chunks.add(frames, span)
+    def append(self, frames: Packed) -> None:
+        """Append whole frames packed elsewhere."""
+        self._chunks.add(frames)
 
     def dropped(self, reason: str, count: int = 1) -> None:
         """Count what was left out."""
@@ -213,9 +209,6 @@ class TraceWriter:
                 connection.execute("ROLLBACK")
             raise
 
-    def _write_run(self, *, outcome: str, complete: bool) -> None:
-        self._write(iter([("trace", [rows.run_row(self._run, outcome, complete=complete)])]))
-
     def close(self, outcome: str = "") -> None:
         """Write what is waiting and end the trace, as one file with no other beside it.
 
@@ -225,7 +218,8 @@ class TraceWriter:
         if self.closed or os.getpid() != self._pid:
             return
         self.flush()
-        self._write_run(outcome=outcome, complete=True)
+        ended = rows.run_row(self._run, outcome, complete=True)
+        self._write(iter([("trace", [ended])]))
         self._release()
 
     def _release(self) -> None:
