@@ -12,6 +12,8 @@ from tracer.report.window import Episode, cut_into_episodes, look_at
 
 MOST_ALIKE = 3
 MOST_LINES = 300
+TIMELINE_WIDTH = 80
+"""Columns of text, after which what flowed may go on: pages are narrower than terminals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def _say_skipped(episodes: Sequence[Episode]) -> str:
 
 
 def _chapter(trace: TraceRecord, begin: Episode, end: Episode, skipped: str) -> Chapter:
-    told = iter(timeline_text(look_at(trace, begin.after, end.until)))
+    part = look_at(trace, begin.after, end.until)
+    told = iter(timeline_text(part, width=TIMELINE_WIDTH))
     lines = list(islice(told, MOST_LINES))
     more = sum(1 for _ in told)
     if more:
