@@ -37,14 +37,14 @@ OUR_KEY = -1
 class LivePass:
     """One engine run while it lasts: its probes, the hooks it wrapped, what is still to be entered."""
 
-    def __init__(self, session: Session, record: Pass, graph: Graph, walk: structure.Walk) -> None:
+    def __init__(self, session: Session, pass_id: int, graph: Graph, walk: structure.Walk) -> None:
         self.session = session
-        self.record = record
+        self.record = Pass(id=pass_id, graph=graph.id)
         self.graph = graph
         self.walk = walk
         self.thread = threading.get_ident()
         self.state = PassState(
-            session.recorder.tape, record.id, session.engine.claim, session.recorder.fault
+            session.recorder.tape, pass_id, session.engine.claim, session.recorder.fault
         )
         self.wrapped = Wrapped()
         self.leaves: Leaves = {}
@@ -260,8 +260,14 @@ class Engine:
         leaves = session.leaves_of(walk)
         graph = session.graphs.graph_of(walk, leaves)
         self._count += 1
-        record = Pass(
-            id=self._count,
+        live = LivePass(session, self._count, graph, walk)
+        live.leaves = leaves
+        self._enter(live)
+        for tensor, state in leaves.values():
+            session.ledger.check_data(tensor, state)
+        live.attach()
+        record = live.record = Pass(
+            id=live.state.id,
             graph=graph.id,
             kind="backward" if call.accumulates else "grad",
             site=recorder.site(site),
@@ -273,26 +279,24 @@ class Engine:
             thread=recorder.tape.thread(),
             parent=outer.state.id if outer is not None else None,
             torchviz=session.likeness(call.outputs, walk),
+            begin_ns=recorder.tape.now(),
         )
-        live = LivePass(session, record, graph, walk)
-        live.leaves = leaves
-        self._running.setdefault(live.thread, []).append(live)
-        recorder.current_pass.setdefault(live.thread, []).append(record.id)
-        session.mode.set_pass(record.id)
-        for tensor, state in leaves.values():
-            session.ledger.check_data(tensor, state)
-        live.attach()
-        live.record = replace(record, begin_ns=recorder.tape.now())
-        recorder.writer.put(live.record)
+        recorder.writer.put(record)
         recorder.emit(
             PassBegin(
                 seq=recorder.tape.next_seq(),
-                t_ns=live.record.begin_ns,
+                t_ns=record.begin_ns,
                 thread=record.thread,
                 pass_id=record.id,
             )
         )
         return live
+
+    def _enter(self, live: LivePass) -> None:
+        session = self._session
+        self._running.setdefault(live.thread, []).append(live)
+        session.recorder.current_pass.setdefault(live.thread, []).append(live.state.id)
+        session.mode.set_pass(live.state.id)
 
     def _end(self, live: LivePass, error: BaseException | None) -> None:
         session = self._session

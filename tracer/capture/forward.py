@@ -100,6 +100,7 @@ class Operations:
         self._session = session
         self._made: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._names: dict[int, str] = {}
+        self._severed: dict[int, tuple[weakref.ref[Tensor], tuple[str, ...]]] = {}
         self._grad_mode = "grad"
         self._region = 0
 
@@ -137,6 +138,8 @@ class Operations:
             "Tensor.data.__get__": (self._keep, self._after_data_get),
             "Tensor.data.__set__": (self._before_data_set, self._after_data_set),
             "Tensor.detach": (self._keep, self._after_detach),
+            "Tensor.requires_grad_": (self._before_requires_grad, self._after_requires_grad),
+            "Tensor.requires_grad.__set__": (self._before_requires_grad, self._after_requires_grad),
         }.get(qualified)
         if special is not None:
             return _ACTIONS.get(qualified, OBSERVE), special[0], special[1]
@@ -241,6 +244,18 @@ class Operations:
             self._session.ledger.alias(result, args[0])
             self._cut("detach", args[0], result)
 
+    def _before_requires_grad(self, args: tuple[Any, ...], kwargs: Any) -> Any:
+        return args[0], args[0].requires_grad
+
+    def _after_requires_grad(self, token: Any, result: Any, error: BaseException | None) -> None:
+        tensor, required = token
+        if error is not None or tensor.requires_grad == required:
+            return
+        if required:
+            self._cut("requires_grad_(False)", tensor, tensor)
+        elif id(tensor) in self._severed and self._severed[id(tensor)][0]() is tensor:
+            self._cut("new leaf", tensor, tensor, names=self._severed[id(tensor)][1])
+
     def _before_write(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         written = list(tensors_in(args[:1]))
         out = kwargs.get("out") if kwargs else None
@@ -289,20 +304,27 @@ class Operations:
 
     # ---- operations that made no node
 
-    def _cut(self, kind: str, source: Tensor, result: Tensor) -> None:
-        if source.requires_grad:
-            recorder = self._session.recorder
-            op = recorder.writer.string(f"Tensor.{kind.removeprefix('.')}")
-            self._names[op] = f"Tensor.{kind.removeprefix('.')}"
-            self._emit(
-                op,
-                (source,),
-                (result,),
-                self._session.mode.here(),
-                recorder.tape.next_seq(),
-                recorder.tape.now(),
-                Cut(kind, (recorder.tensor_name(source),)),
-            )
+    def _cut(
+        self, kind: str, source: Tensor, result: Tensor, *, names: tuple[str, ...] = ()
+    ) -> None:
+        """Enter an operation that takes a tensor's history away, if it has any."""
+        if kind in ("detach", ".data") and not source.requires_grad:
+            return
+        recorder = self._session.recorder
+        name = f"Tensor.{kind.removeprefix('.').partition('(')[0]}"
+        op = recorder.writer.string(name)
+        self._names[op] = name
+        names = names or (recorder.tensor_name(source),)
+        if result is not source:
+            self._sever(result, names)
+        site, seq, t_ns = self._session.mode.here(), recorder.tape.next_seq(), recorder.tape.now()
+        self._emit(op, (source,), (result,), site, seq, t_ns, Cut(kind, names))
+
+    def _sever(self, tensor: Tensor, names: tuple[str, ...]) -> None:
+        """Remember a tensor that lost its history: should it become a leaf, that is worth telling."""
+        if len(self._severed) > 4096:
+            self._severed = {k: v for k, v in self._severed.items() if v[0]() is not None}
+        self._severed[id(tensor)] = (weakref.ref(tensor), names)
 
     def plain(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from tracer.capture.core import Around, LeafProbe, NodeProbe
+from tracer.capture.hook_origins import hook_origin
 from tracer.capture.readings import NONE
 from tracer.capture.recorder import all_packed
 from tracer.capture.sites import SiteTable
@@ -57,9 +58,12 @@ class Wrapped:
 class HookBook:
     """Knows every hook that was registered while tracing, and finds the others where they live."""
 
-    def __init__(self, recorder: Recorder, sites: SiteTable) -> None:
+    def __init__(
+        self, recorder: Recorder, sites: SiteTable, path_of: Callable[[torch.nn.Module], str]
+    ) -> None:
         self._recorder = recorder
         self._sites = sites
+        self._path_of = path_of
         self._known: dict[tuple[int, int], Registered] = {}
         self._on_outputs: dict[tuple[int, int], list[weakref.ref[Any]]] = {}
         self._count = 0
@@ -90,14 +94,21 @@ class HookBook:
         self._known[id(hooks), key] = registered
         return registered
 
-    def _describe(self, kind: str, function: object, subject: str, site: int) -> Hook:
+    def _describe(self, kind: str, function: Any, subject: str, site: int) -> Hook:
         self._count += 1
-        defined, text = self._sites.function_site(function)
+        origin = hook_origin(function)
+        texts = []
+        defined = None
+        for one in origin.functions:
+            defined, text = self._sites.function_site(one)
+            texts.append(text or type(one).__qualname__)
         self._recorder.add_site(defined)
+        if origin.module is not None:
+            subject = self._path_of(origin.module)
         record = Hook(
             self._count,
-            kind,
-            text or type(function).__qualname__,
+            origin.kind or kind,
+            ", ".join(texts),
             subject,
             defined,
             self._recorder.site(site),

@@ -37,6 +37,7 @@ class Modules:
         )
         self._calls: dict[tuple[str, str], int] = {}
         self._refs: dict[tuple[str, str, int], ModuleRef] = {}
+        self._known: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
         self._by_id: dict[int, ModuleRef] = {}
 
     def before(self, args: tuple[Any, ...], kwargs: Any) -> ModuleRef | None:
@@ -80,6 +81,7 @@ class Modules:
             path = f"{self._local.root}.{path}"
         else:
             path = self._local.root
+        self._known[module] = path
         call = self._calls[path, cls] = self._calls.get((path, cls), 0) + 1
         ref = self._refs.get((path, cls, call))
         if ref is None:
@@ -100,6 +102,10 @@ class Modules:
             paths = {id(module): name for name, module in root.named_modules()}
             self._paths[root] = paths
         return paths
+
+    def path_of(self, module: torch.nn.Module) -> str:
+        """The path that a module was last called by, or its class."""
+        return self._known.get(module, type(module).__name__)
 
     def ref(self, module_id: int) -> ModuleRef | None:
         """The module of that id."""
