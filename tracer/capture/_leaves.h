@@ -296,10 +296,10 @@ static int leaf_probe_settle(LeafProbe *self)
     PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
     if (!grad) return -1;
     int was_none = self->before.data[0] == ENTRY_NONE;
-    if (grad == Py_None && was_none) { Py_DECREF(grad); return 0; } /* a later hook raised */
+    int is_none = grad == Py_None; /* the gradient was undefined, the leaf frozen, or a hook further on raised */
     Buffer after = {0};
-    int failed = follow_grad(self->book, self->leaf, grad) < 0;
-    if (!failed && was_none && self->incoming.data[0] == ENTRY_SAME && self->sent.used) {
+    int failed = !is_none && follow_grad(self->book, self->leaf, grad) < 0;
+    if (!failed && was_none && !is_none && self->incoming.data[0] == ENTRY_SAME && self->sent.used) {
         failed = copy_buffer(&self->leaf->grad, &self->sent) < 0 || put(&after, self->incoming.data, 1) < 0;
     } else if (!failed) {
         failed = put_entry(tape, &after, grad, 0) < 0 || copy_buffer(&self->leaf->grad, &after) < 0;
@@ -325,6 +325,7 @@ static int leaf_probe_settle(LeafProbe *self)
 static PyObject *leaf_probe_call(LeafProbe *self, PyObject *args, PyObject *kwargs)
 {
     PyObject *guard = NULL;
+    if (PyTuple_Size(args) != 1) Py_RETURN_NONE; /* among the posthooks it only marks the dict */
     int ours = is_ours(self->state);
     if (ours == 1 && self->state->guarded && !(guard = quiet())) ours = -1;
     if (ours == 1 && leaf_probe_begin(self, PyTuple_GetItem(PyTuple_GetItem(args, 0), 0)) < 0) ours = -1;

@@ -1,6 +1,6 @@
 /* Walking a graph before a pass, and putting a probe on every node of it. Included by _core.c. */
 
-static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_shape, *s_variable,
+static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_variable,
     *s_register_prehook, *s_register_hook;
 
 /* The key that ours have in every dict of hooks: torch's own count from 0, so -1 is no one's, and no
@@ -262,9 +262,12 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
         PyList_SetItem(probes, i, probe);
         PyObject *hooks = put_probe(fn, s_register_prehook, probe, held);
         int is_crowded = hooks && PyObject_Size(hooks) > 1;
-        if (hooks && !leaf) {
+        if (hooks) {
             hooks = put_probe(fn, s_register_hook, probe, held);
             is_crowded |= hooks && PyObject_Size(hooks) > 1;
+        }
+        if (hooks && leaf && PyObject_Size(hooks) == 1) { /* no posthook of the user's: it need not be called */
+            if (PyObject_DelItem(hooks, our_key) < 0 || PyList_SetSlice(held, PyList_Size(held) - 1, PyList_Size(held), NULL) < 0) hooks = NULL;
         }
         if (!hooks || (is_crowded && PyList_Append(crowded, number) < 0)) { Py_XDECREF(number); goto done; }
         Py_XDECREF(number);

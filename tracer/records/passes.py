@@ -69,6 +69,8 @@ class PassView:
         for hook in self.hooks.get(node, ()):
             if hook.input_nr == input_nr and hook.before:
                 return hook.before[0]
+            if hook.hook.kind == "prehook" and input_nr < len(hook.before):
+                return hook.before[input_nr]
         parts = self.arriving(node, input_nr)
         if len(parts) == 1:
             return parts[0].gradient
