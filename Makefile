@@ -39,7 +39,7 @@ pytest: $(READY)
 	$(BIN)/python -m pytest
 
 # Installed in place, so that edits count at once; again only when what is asked for has changed.
-$(READY): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard tracer/capture/_core.c)
+$(READY): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard tracer/capture/*.c tracer/capture/*.h)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("tracer needs Python 3.10 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'

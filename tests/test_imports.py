@@ -42,8 +42,15 @@ def room_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and full name of each import, also inside functions and by `import_module`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Yield line and full name of each import, also inside functions and by `import_module`.
+
+    What is imported for type checkers alone counts where it is our own.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen = {inner for block in ast.walk(tree) for inner in for_type_checkers(block)}
+    for node in ast.walk(tree):
+        if node in unseen:
+            continue
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -53,6 +60,13 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
             for argument in node.args[:1]:
                 if isinstance(argument, ast.Constant):
                     yield node.lineno, str(argument.value)
+
+
+def for_type_checkers(block: ast.AST) -> list[ast.stmt]:
+    """Return the imports of others' modules under `if TYPE_CHECKING:`."""
+    if not isinstance(block, ast.If) or ast.unparse(block.test) != "TYPE_CHECKING":
+        return []
+    return [inner for inner in block.body if "tracer." not in ast.unparse(inner)]
 
 
 def called(node: ast.Call) -> str:

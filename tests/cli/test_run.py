@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.builders import hooks
 from tests.cli.conftest import Prompt, Ran
 from tracer import api
-from tracer.records import Pass
+from tracer.cli.farewell import describe_trace
+from tracer.records import Pass, TraceRecord
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -25,7 +28,7 @@ def test_an_example_is_recorded_and_the_next_commands_are_named(prompt: Prompt) 
     assert prompt.tracer("run", str(script), "--its-own", "argument") == Ran(
         plain.status,
         plain.out,
-        plain.err + f"tracer: {script.stem}.trace: 2 passes over 1 graph: 1 node, 1 leaf\n"
+        plain.err + f"tracer: {script.stem}.trace: 2 passes over 1 graph: 1 leaf\n"
         f"  tracer show {script.stem}.trace\n"
         f"  tracer draw {script.stem}.trace -o {script.stem}.svg\n"
         f"  tracer timeline {script.stem}.trace\n",
@@ -101,7 +104,7 @@ def test_atexit_and_threads_are_still_recorded_after_the_script(prompt: Prompt) 
     )
     result = prompt.tracer("run", "-m", "package.train")
     assert (result.status, result.out) == (3, "end of the script\n")
-    assert result.err.startswith("tracer: train.trace: 2 passes over 1 graph: 2 nodes, 1 leaf\n")
+    assert result.err.startswith("tracer: train.trace: 2 passes over 1 graph: 1 node, 1 leaf\n")
 
 
 def test_variables_that_torch_reads_when_imported_hold(prompt: Prompt) -> None:
@@ -192,3 +195,15 @@ def test_a_script_is_needed(prompt: Prompt) -> None:
     result = prompt.tracer("run")
     assert result.status == 2
     assert "Missing argument 'SCRIPT'" in result.err
+
+
+def test_what_was_left_out_is_counted() -> None:
+    record = replace(hooks(), dropped={"over the budget": 1200})
+    assert describe_trace("my run.trace", record).splitlines()[1:3] == [
+        "  left out: 1,200 × over the budget",
+        "  tracer show 'my run.trace'",
+    ]
+
+
+def test_a_script_without_a_pass_is_told_so() -> None:
+    assert describe_trace("x.trace", TraceRecord()).startswith("tracer: x.trace: no backward pass")

@@ -15,7 +15,6 @@ Examples:
   tracer draw train.trace -o train.png --pass 3 --dpi 200
   tracer draw train.trace --like torchviz -o familiar.svg
 """
-FORMATS = (".svg", ".png", ".pdf", ".dot")
 
 
 @click.command(epilog=EPILOG)
@@ -39,8 +38,6 @@ def command(
 ) -> None:
     """Draw a pass of a trace: gradients, hooks, sums and cuts."""
     path = output or Path(file.with_suffix(".svg").name)
-    if path.suffix.lower() not in FORMATS:
-        raise click.BadParameter(f"{path} must end in one of {', '.join(FORMATS)}.")
     check_folder(path)
     trace = open_trace(file)
     with working(f"drawing {path}"):

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from tracer.records import TraceRecord
-from tracer.records.words import count
+from tracer.records.words import count, counts
 
 
 def describe_trace(path: str, record: TraceRecord) -> str:
@@ -25,14 +25,13 @@ def describe_nothing(script: str, path: str) -> str:
 
 
 def count_all(record: TraceRecord) -> str:
-    """Return `200 passes over 1 graph: 5 nodes, 2 leaves`, the nodes and leaves of the graphs."""
+    """Return `200 passes over 1 graph: 3 nodes, 1 leaf`, counted over the graphs as pictures do."""
     if not record.passes:
         return "no backward pass ran"
     graphs = record.graphs.values()
-    passes, structures = count(len(record.passes), "pass"), count(len(graphs), "graph")
-    nodes = count(sum(len(graph.nodes) for graph in graphs), "node")
-    leaves = count(sum(len(graph.leaves) for graph in graphs), "leaf")
-    return f"{passes} over {structures}: {nodes}, {leaves}"
+    nodes = sum(len(graph.nodes) for graph in graphs)
+    size = counts(nodes, sum(len(graph.leaves) for graph in graphs))
+    return f"{count(len(record.passes), 'pass')} over {count(len(graphs), 'graph')}: {size}"
 
 
 def next_commands(path: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -13,13 +14,12 @@ EPILOG = """\b
 Example:
   tracer show train.trace
 """
-PIPED_WIDTH = 160
+PIPED_WIDTH = 120
 
 
 @click.command(epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
     """Print a table of what a trace holds."""
-    summary = open_trace(file).summary()
-    console = Console()
-    console.print(summary, width=None if console.is_terminal else PIPED_WIDTH)
+    console = Console(width=shutil.get_terminal_size((PIPED_WIDTH, 24)).columns)
+    console.print(open_trace(file).summary())

@@ -18,6 +18,7 @@ Examples:
   tracer timeline train.trace --pass 2
   tracer timeline train.trace --format jsonl -o train.jsonl
 """
+PIPED_WIDTH = 120
 
 
 @click.command(epilog=EPILOG)
@@ -42,12 +43,11 @@ def command(*, file: Path, form: str, pass_id: int | None, output: Path | None) 
     """Print a trace's events, a line each, in the engine's order."""
     trace = open_trace(file)
     if output is None:
-        on_terminal = sys.stdout.isatty()
         lines = trace.timeline_lines(
             pass_id=pass_id,
             form=form,
-            color=on_terminal and not os.environ.get("NO_COLOR"),
-            width=shutil.get_terminal_size().columns if on_terminal else None,
+            color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+            width=shutil.get_terminal_size((PIPED_WIDTH, 24)).columns,
         )
         sys.stdout.writelines(f"{line}\n" for line in lines)
     else:
