@@ -624,13 +624,14 @@ def perceptron(blocks: int = 3) -> TraceRecord:
     nodes = [operation(0, "SumBackward0", at_sum, (), module=ModuleRef(1, "", "Model"))]
     links: list[tuple[int, int, int]] = []
     for step in range(blocks):
-        path, first = f"layers.{blocks - 1 - step}", 1 + 5 * step
+        call, first = blocks - step, 1 + 5 * step
+        path = f"layers.{call - 1}"
         block = ModuleRef(2 + 2 * step, path, "Block")
         linear = ModuleRef(3 + 2 * step, f"{path}.linear", "Linear")
         nodes += [
-            operation(first, "ReluBackward0", at_block, (8, 64), module=block, variables=()),
-            operation(first + 1, "AddmmBackward0", at_linear, (8, 64), module=linear, variables=()),
-            operation(first + 2, "TBackward0", at_linear, (64, 64), module=linear, variables=()),
+            operation(first, "ReluBackward0", at_block, (8, 64), module=block, call=call),
+            operation(first + 1, "AddmmBackward0", at_linear, (8, 64), module=linear, call=call),
+            operation(first + 2, "TBackward0", at_linear, (64, 64), module=linear, call=call),
             accumulator(first + 3, f"{path}.linear.bias", (64,), module=linear),
             accumulator(first + 4, f"{path}.linear.weight", (64, 64), module=linear),
         ]

@@ -84,6 +84,13 @@ class PassView:
         return run.received[input_nr] if run and input_nr < len(run.received) else None
 
 
+def main_file(trace: TraceRecord) -> str:
+    """The file that needs no naming: the script, else the one that calls backward first."""
+    site = trace.passes[0].site if trace.passes else None
+    script = trace.run.script
+    return script if site is None or script in trace.sources else site.file
+
+
 def find_pass(trace: TraceRecord, pass_id: int) -> Pass:
     """Find a pass by its number; raises `NotInTraceError` that says which there are."""
     passes = trace.passes

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
-from tracer.records.graph import Node, Site
+from tracer.records.graph import Graph, Node, Site
 from tracer.records.tensors import Gradient, Scalar, TensorMeta
 
 _DTYPES = {
@@ -16,7 +17,9 @@ _DTYPES = {
     "uint8": "u8", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2",
 }  # fmt: skip
 _LONGEST_LIST = 34
+_LONGEST_SUM = 64
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
+_BACKWARD = re.compile(r"Backward\d*$")
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -36,7 +39,7 @@ def number(value: Scalar) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
-def tensor(seen: Gradient | None) -> str:
+def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
     """What a tensor holds: its one value, its few values, or its norm; NaN and Inf before all."""
     if seen is None:
         return "None"
@@ -50,7 +53,7 @@ def tensor(seen: Gradient | None) -> str:
         return wrong
     if seen.uniform is not None:
         return number(seen.uniform)
-    return "?" if seen.norm is None else f"‖g‖={number(seen.norm)}"
+    return "?" if seen.norm is None else f"{norm}={number(seen.norm)}"
 
 
 def _listed(seen: Gradient) -> str:
@@ -89,9 +92,9 @@ def is_zero(seen: Gradient | None) -> bool:
     return seen is not None and seen.meta.numel > 0 and seen.zeros == seen.meta.numel
 
 
-def change(before: Gradient | None, after: Gradient | None) -> str:
+def change(before: Gradient | None, after: Gradient | None, *, norm: str = "‖g‖") -> str:
     """`1 → 2`: what there was and what there is."""
-    return f"{tensor(before)} → {tensor(after)}"
+    return f"{tensor(before, norm=norm)} → {tensor(after, norm=norm)}"
 
 
 def accumulation(before: Gradient | None, incoming: Gradient | None, after: Gradient | None) -> str:
@@ -104,22 +107,30 @@ def accumulation(before: Gradient | None, incoming: Gradient | None, after: Grad
 def total(parts: Sequence[Gradient | None], whole: Gradient | None) -> str:
     """`1 + 4 = 5  (2 paths)`; of tensors too large to write out, their norms."""
     paths = f"({len(parts)} paths)"
-    shown = [tensor(part) for part in parts[:4]]
-    more = ["…"] if len(parts) > 4 else []
-    if any(text.startswith("‖") for text in shown):
-        norms = [text.removeprefix("‖g‖=") for text in shown]
-        return f"norms {', '.join(norms + more)} → {tensor(whole).removeprefix('‖g‖=')}  {paths}"
-    return f"{' + '.join(shown + more)} = {tensor(whole)}  {paths}"
+    written = f"{_sum_of(parts)} = {tensor(whole)}  {paths}"
+    if "‖" not in written and len(written) <= _LONGEST_SUM:
+        return written
+    return f"norms {_norms_of(parts)} → {_norm_of(whole)}  {paths}"
+
+
+def _sum_of(parts: Sequence[Gradient | None]) -> str:
+    return " + ".join([tensor(part) for part in parts[:4]] + ["…"] * (len(parts) > 4))
+
+
+def _norms_of(parts: Sequence[Gradient | None]) -> str:
+    return ", ".join([_norm_of(part) for part in parts[:4]] + ["…"] * (len(parts) > 4))
+
+
+def _norm_of(seen: Gradient | None) -> str:
+    return tensor(seen) if seen is None or seen.norm is None else number(seen.norm)
 
 
 def of_parts(parts: Sequence[Gradient | None]) -> str:
     """What stands behind a sum: ` = 1 + 4`, or ` (2 paths, norms 0.3, 0.4)`."""
-    shown = [tensor(part) for part in parts[:4]]
-    more = ["…"] if len(parts) > 4 else []
-    if any(text.startswith("‖") for text in shown):
-        norms = ", ".join([text.removeprefix("‖g‖=") for text in shown] + more)
-        return f" ({len(parts)} paths, norms {norms})"
-    return f" = {' + '.join(shown + more)}"
+    written = _sum_of(parts)
+    if "‖" in written or len(written) > _LONGEST_SUM:
+        return f" ({len(parts)} paths, norms {_norms_of(parts)})"
+    return f" = {written}"
 
 
 def hook_effect(
@@ -187,15 +198,36 @@ def counts(nodes: int, leaves: int) -> str:
     return f"{count(nodes - leaves, 'node')}, {leaf_count}" if nodes > leaves else leaf_count
 
 
-def node_title(node: Node) -> str:
-    """The leaf's name, or the source text of the operation: `x2 = x1 * m3`."""
+def titles(graph: Graph) -> tuple[str, ...]:
+    """What to call each node: a leaf's name, or an operation's source text: `x2 = x1 * m3`.
+
+    Where one expression made several nodes, those whose value has no name of its own begin with
+    what they do: `Addmm · self.linear(x)`.
+    """
+    made = Counter((node.site.id, node.call) for node in graph.nodes if node.site is not None)
+    several = {key for key, times in made.items() if times > 1}
+    return tuple(
+        node_title(node, inner=node.site is not None and (node.site.id, node.call) in several)
+        for node in graph.nodes
+    )
+
+
+def node_title(node: Node, *, inner: bool = False) -> str:
+    """What to call one node; `inner` says that its expression made others too (see `titles`)."""
+    names, site = ", ".join(node.variables), node.site
     if node.is_leaf:
-        return node.variables[0] if node.variables and node.variables[0] else "leaf without a name"
-    names = ", ".join(node.variables)
-    if node.site is None or not node.site.text:
-        return names or node.op or node.name
-    bound = bool(node.site.targets) or not names
-    return node.site.text if bound else f"{names} = {node.site.text}"
+        return names or "leaf without a name"
+    if site is None or not site.expression:
+        return names or node.op or op_name(node)
+    if not names:
+        inner = inner or bool(site.targets)
+        return f"{op_name(node)} · {site.expression}" if inner else site.expression
+    return site.text if site.targets else f"{names} = {site.expression}"
+
+
+def op_name(node: Node) -> str:
+    """What a node does, by its own name: `Mul` of `MulBackward0`."""
+    return _BACKWARD.sub("", node.name) or node.name
 
 
 def place(site: Site | None, *, beside: str = "") -> str:
@@ -203,6 +235,12 @@ def place(site: Site | None, *, beside: str = "") -> str:
     if site is None:
         return ""
     return f"line {site.line}" if site.file == beside else file_line(site)
+
+
+def function(site: Site, *, beside: Site | None) -> str:
+    """` in net`: the function a place is in, where that is another one than `beside` is in."""
+    name = site.function.rpartition("<locals>.")[2]
+    return "" if beside is None or site.function == beside.function else f" in {name}"
 
 
 def file_line(site: Site) -> str:
@@ -213,7 +251,7 @@ def file_line(site: Site) -> str:
 
 def one_line(text: str) -> str:
     """The text on one line, with what a terminal or XML would take for an order made visible."""
-    joined = _BREAK.sub(" ", text.strip())
+    joined = _BREAK.sub(" ", text.strip(" \t\n\r\v\f"))
     return "".join("�" if _is_control(char) else char for char in joined)
 
 

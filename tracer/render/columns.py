@@ -27,7 +27,7 @@ class Columns:
         self._color = color
         self._event = 20 if width >= 100 else 16
         where = min(max((width - 30) * 4 // 10, 20), 44)
-        self._widths = (3, 9, self._event, where, 5 if files <= 1 else 16)
+        self._widths = (3, 11, self._event, where, 5 if files <= 1 else 16)
         self.call = where + self._event
 
     def header(self) -> str:

@@ -18,6 +18,7 @@ from tracer.records.trace import TraceRecord
 _NAME = r'(?:"(?:[^"\\]|\\.)*"|[\w.]+)'
 _STATEMENT = re.compile(rf"\t({_NAME})(?: -> ({_NAME}))?(?: \[((?:{_NAME}={_NAME}\s*)*)\])?\n")
 _ATTRIBUTE = re.compile(rf"({_NAME})=({_NAME})")
+_OURS = re.compile(r"[nvr]\d+")
 _KEPT = ("fillcolor", "style", "dir")
 _DEFAULTS = ("graph", "node", "edge")
 
@@ -43,7 +44,10 @@ def torchviz_dot(trace: TraceRecord, pass_id: int) -> str:
     if not view.record.torchviz:
         raise RenderError(_why_not(trace, pass_id))
     drawing = graphviz.Digraph(
-        graph_attr={"label": _escaped(_title(view)), "labelloc": "t", "fontname": "monospace"},
+        graph_attr={
+            "label": _escaped(_title(view)), "labelloc": "t", "fontname": "monospace",
+            "fontsize": "11",
+        },
         node_attr={
             "style": "filled", "shape": "box", "align": "left", "fontsize": "10",
             "ranksep": "0.1", "height": "0.2", "fontname": "monospace",
@@ -59,8 +63,8 @@ def torchviz_dot(trace: TraceRecord, pass_id: int) -> str:
             ends = names.of(statement.name), names.of(statement.target)
             drawing.edge(*ends, label=_escaped(label) or None, **look)
         else:
-            label = "\n".join((statement.label.strip(), *values.in_box(statement.name)))
-            drawing.node(names.of(statement.name), label=_escaped(label), **look)
+            lines = values.in_box(statement.name, statement.label.strip())
+            drawing.node(names.of(statement.name), label=_escaped("\n".join(lines)), **look)
     return str(drawing.source)
 
 
@@ -100,7 +104,7 @@ class _Names:
         self._others: dict[str, str] = {}
 
     def of(self, name: str) -> str:
-        if re.fullmatch(r"[nvr]\d+", name):
+        if _OURS.fullmatch(name):
             return name
         return self._others.setdefault(name, f"t{len(self._others)}")
 
@@ -111,19 +115,23 @@ class _Values:
     def __init__(self, trace: TraceRecord, view: PassView) -> None:
         self._trace = trace
         self._view = view
+        self._titles = words.titles(view.graph)
         self._edges: dict[tuple[str, str], list[Edge]] = {}
         for edge in reversed(view.graph.edges):
             self._edges.setdefault((f"n{edge.target}", f"n{edge.source}"), []).append(edge)
 
-    def in_box(self, name: str) -> Iterator[str]:
-        """The lines to add to a box."""
-        number = int(name[1:]) if re.fullmatch(r"[nvr]\d+", name) else -1
-        if name.startswith("n"):
-            yield from self._at_node(number)
-        elif name.startswith("v"):
+    def in_box(self, name: str, label: str) -> Iterator[str]:
+        """The lines of a box: torchviz's own label, and ours."""
+        kind, number = (name[0], int(name[1:])) if _OURS.fullmatch(name) else ("", 0)
+        if kind == "v":
+            yield self._titles[number]
+        elif kind == "r":
+            yield from self._root_name(number)
+        yield label
+        if kind == "v":
             yield from self._at_leaf(number)
-        elif name.startswith("r"):
-            yield from self._at_root(number)
+        elif kind == "n":
+            yield from self._at_node(number)
 
     def _at_node(self, number: int) -> Iterator[str]:
         view, node = self._view, self._view.graph.nodes[number]
@@ -136,21 +144,20 @@ class _Values:
             yield step
             return
         if node.site is not None and node.site.text:
-            yield words.shorten(words.node_title(node), 40)
+            yield words.shorten(self._titles[number], 40)
         parts = [part.gradient for part in view.arriving(number)]
         total = words.of_parts(parts) if len(parts) > 1 else ""
         yield f"{step}  in {words.tensor(view.received(number))}{total}"
 
     def _at_leaf(self, number: int) -> Iterator[str]:
-        node, event = self._view.graph.nodes[number], self._view.accumulates.get(number)
-        yield words.node_title(node)
+        event = self._view.accumulates.get(number)
         if event is not None:
             yield f".grad {words.accumulation(event.before, event.incoming, event.after)}"
 
-    def _at_root(self, number: int) -> Iterator[str]:
+    def _root_name(self, number: int) -> Iterator[str]:
         roots = self._view.record.roots
         if number < len(roots):
-            yield ", ".join(self._view.graph.nodes[roots[number].node].variables)
+            yield from self._view.graph.nodes[roots[number].node].variables[:1]
 
     def on_arrow(self, source: str, target: str) -> str:
         """The gradient that came back over an arrow; of several alike, each in turn."""
@@ -168,7 +175,7 @@ class _Values:
 
 
 def _shown(gradient: Gradient | None) -> str:
-    return f" {words.tensor(gradient)}" if gradient is not None else ""
+    return f"\N{NO-BREAK SPACE}{words.tensor(gradient)} " if gradient is not None else ""
 
 
 def _title(view: PassView) -> str:

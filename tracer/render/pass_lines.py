@@ -18,7 +18,7 @@ from tracer.records.events import (
     Pass,
     PassBegin,
 )
-from tracer.records.passes import find_pass
+from tracer.records.passes import find_pass, main_file
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns, Tone
 
@@ -69,7 +69,7 @@ def _line(trace: TraceRecord, told: _Pass, columns: Columns, digits: int) -> str
     record = told.record
     site = record.site
     call = site.text if site is not None and site.text else f"{record.kind}()"
-    place = columns.place(site, trace.run.script)
+    place = columns.place(site, main_file(trace))
     ms = words.duration(record.end_ns - record.begin_ns) if record.end_ns is not None else "no end"
     grads, values = _grads(trace, told), _values(trace, told)
     parts = [words.padded(grads, 34) if values else grads, values]
@@ -100,7 +100,7 @@ def _values(trace: TraceRecord, told: _Pass) -> str:
     if not told.writes or len(told.writes) > _FEW_LEAVES:
         return f"{words.count(len(told.writes), 'leaf')} written" if told.writes else ""
     return "   ".join(
-        f"{_name(trace, leaf)} {words.change(first.before, last.after)}"
+        f"{_name(trace, leaf)} {words.change(first.before, last.after, norm='‖x‖')}"
         for leaf, (first, last) in told.writes.items()
     )
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
-from tracer.records import words
 from tracer.records.events import Accumulate, DataWrite, Event, GradWrite, NodeRun
 from tracer.records.graph import Site
 from tracer.records.tensors import Gradient
@@ -26,7 +25,11 @@ def plain_event(event: Event, trace: TraceRecord, graphs: Mapping[int, int]) -> 
     graph_id = graphs.get(event.pass_id or 0)
     if isinstance(event, NodeRun) and graph_id is not None:
         node = trace.graphs[graph_id].nodes[event.node]
-        entry |= {"name": node.name, "text": words.node_title(node), "site": plain(node.site)}
+        entry |= {
+            "name": node.name,
+            "text": node.site.text if node.site is not None else "",
+            "site": plain(node.site),
+        }
     if isinstance(event, (Accumulate, GradWrite, DataWrite)) and event.leaf in trace.leaves:
         entry["name"] = trace.leaves[event.leaf].name
     for field in fields(event):

@@ -25,6 +25,7 @@ from tracer.records.events import (
     Pass,
 )
 from tracer.records.graph import Site
+from tracer.records.passes import main_file
 from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 from tracer.render.plot import leaf_series, sparkline
@@ -210,7 +211,7 @@ def _leaf_row(leaf: Leaf, now: _LeafNow) -> Row:
     return (
         words.shorten(leaf.name or "(no name)", 48),
         words.meta(leaf.meta),
-        f"= {words.tensor(now.value)}" if now.value is not None else "",
+        f"= {words.tensor(now.value, norm='‖x‖')}" if now.value is not None else "",
         f".grad {words.tensor(now.grad)}",
         f"from {words.count(now.passes, 'pass')}",
         f"written {now.writes:,}×" if now.writes else "",
@@ -228,7 +229,7 @@ def _sparks(trace: TraceRecord) -> Iterator[Row]:
 
 
 def _hooks(trace: TraceRecord, seen: _Seen) -> list[Row]:
-    return [_hook_row(now, trace.run.script) for now in seen.hooks.values()]
+    return [_hook_row(now, main_file(trace)) for now in seen.hooks.values()]
 
 
 def _hook_row(now: _HookNow, script: str) -> Row:
@@ -249,7 +250,7 @@ def _hook_row(now: _HookNow, script: str) -> Row:
 def _cuts(trace: TraceRecord, seen: _Seen) -> list[Row]:
     return [
         (
-            kind, words.place(site, beside=trace.run.script), f"{count:,}×",
+            kind, words.place(site, beside=main_file(trace)), f"{count:,}×",
             words.shorten(f"nothing flows back to {', '.join(names)}", 80) if names else "",
         )
         for (kind, site), (count, names) in seen.cuts.items()

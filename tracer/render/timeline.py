@@ -29,7 +29,7 @@ from tracer.records.events import (
     Recompute,
 )
 from tracer.records.graph import Graph, Node, Site
-from tracer.records.passes import find_pass, window_of
+from tracer.records.passes import find_pass, main_file, window_of
 from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns, Tone
@@ -78,6 +78,7 @@ class _Running:
 
     record: Pass
     graph: Graph
+    titles: tuple[str, ...]
     steps: int = 0
     arriving: dict[tuple[int, int], list[Gradient | None]] = field(default_factory=dict)
     hooked: set[tuple[int, int]] = field(default_factory=set)
@@ -103,6 +104,8 @@ class _Teller:
         self._columns = columns
         self._running: dict[int, _Running] = {}
         self._section: object = "nothing"
+        self._main_file = main_file(trace)
+        self._titles: dict[int, tuple[str, ...]] = {}
 
     def tell(self, event: Event) -> Iterator[str]:
         """The lines of one event."""
@@ -119,7 +122,10 @@ class _Teller:
 
     def _begin(self, event: PassBegin) -> None:
         record = find_pass(self._trace, event.pass_id or 0)
-        running = self._running[record.id] = _Running(record, self._trace.graphs[record.graph])
+        graph = self._trace.graphs[record.graph]
+        if graph.id not in self._titles:
+            self._titles[graph.id] = words.titles(graph)
+        running = self._running[record.id] = _Running(record, graph, self._titles[graph.id])
         for number, root in enumerate(record.roots):
             seed = record.seeds[number] if number < len(record.seeds) else None
             if seed is not None:
@@ -159,9 +165,8 @@ class _Teller:
         outcome = running.record.outcome
         if not outcome.ok:
             text = words.shorten(f"{outcome.error}: {outcome.message}", 200)
-            said = _Said(
-                "pass raised", _node_name(running.graph, outcome.node), None, text, Tone.WRONG
-            )
+            where = running.titles[outcome.node] if outcome.node is not None else ""
+            said = _Said("pass raised", where, None, text, Tone.WRONG)
             yield self._row(event, said)
         del self._running[running.record.id]
 
@@ -175,7 +180,7 @@ class _Teller:
                 step = str(running.steps)
         else:
             time = f"{event.t_ns / 1e6:.3f} ms"
-        place = self._columns.place(said.site, self._trace.run.script)
+        place = self._columns.place(said.site, self._main_file)
         return self._columns.row((step, time, said.event, said.where, place, said.text), said.tone)
 
     # ---- what each kind of event says
@@ -191,8 +196,7 @@ class _Teller:
         made = event.outputs[0].meta if event.outputs else None
         shape = words.meta(made) if made is not None else ""
         if event.cut is not None:
-            script = self._trace.run.script
-            at = words.place(event.cut.region, beside=script)
+            at = words.place(event.cut.region, beside=self._main_file)
             region = f" ({at})" if at else ""
             names = ", ".join(name for name in event.cut.tensors if name) or "its input"
             text = f"{shape}  {event.cut.kind}{region}: no history, nothing flows back to {names}"
@@ -247,7 +251,7 @@ class _Teller:
         if event.end_ns is None:
             text, wrong = f"{text}   raised", True
         tone = Tone.WRONG if wrong else Tone.PLAIN
-        return _Said(node.name, words.node_title(node), node.site, text, tone, counts=True)
+        return _Said(node.name, running.titles[node.id], node.site, text, tone, counts=True)
 
     @_say.register
     def _(self, event: Accumulate) -> _Said:
@@ -257,7 +261,7 @@ class _Teller:
         running = self._running.get(event.pass_id or 0)
         parts = running.arriving.get((event.node, 0), []) if running is not None else []
         if len(parts) > 1:
-            text += f"   in {words.total(parts, event.incoming)}"
+            text += f"   receives {words.total(parts, event.incoming)}"
         tone = Tone.WRONG if words.not_finite(event.after) else Tone.GRAD
         return _Said("accumulate", f"{name or 'a leaf'}.grad", None, text, tone, counts=True)
 
@@ -273,7 +277,8 @@ class _Teller:
         leaf = self._trace.leaves.get(event.leaf)
         name = f"{leaf.name if leaf is not None and leaf.name else 'a leaf'}{what}"
         where = (event.site.statement or event.site.text) if event.site is not None else name
-        text = f"{name}  {words.change(event.before, event.after)}  ({event.how})"
+        norm = "‖g‖" if what else "‖x‖"
+        text = f"{name}  {words.change(event.before, event.after, norm=norm)}  ({event.how})"
         return _Said(kind, where, event.site, text, Tone.GRAD)
 
     @_say.register
@@ -305,10 +310,6 @@ class _Teller:
         return _Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
 
 
-def _node_name(graph: Graph, node: int | None) -> str:
-    return words.node_title(graph.nodes[node]) if node is not None else ""
-
-
 def _received(running: _Running, event: NodeRun) -> str:
     """`in 5 = 1 + 4`, `in 1`; of several inputs those that something arrived at."""
     texts = []
@@ -335,11 +336,14 @@ def _returned(running: _Running, event: NodeRun) -> Sequence[str]:
         gradient = event.returned[edge.slot] if edge.slot < len(event.returned) else None
         if gradient is not None:
             running.arriving.setdefault((edge.target, edge.input_nr), []).append(gradient)
-        name = _short_name(running.graph.nodes[edge.target])
+        name = _short_name(running.graph.nodes[event.node], running.graph.nodes[edge.target])
         texts.append(f"→ {name} {words.tensor(gradient)}")
     return texts
 
 
-def _short_name(node: Node) -> str:
-    name = ", ".join(node.variables) or (node.site.expression if node.site is not None else "")
-    return words.shorten(name or node.name, 24)
+def _short_name(source: Node, target: Node) -> str:
+    """What to call the node an edge leads to: of the same expression's nodes, what they do."""
+    name = ", ".join(target.variables)
+    if not name and target.site is not None and target.site != source.site:
+        name = target.site.expression
+    return words.shorten(name or words.op_name(target), 24)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tracer.records import words
 from tracer.records.diagram import Box, Line, LineRole, Role, State
 from tracer.records.events import GradRead, GradWrite, HookRun
 from tracer.records.graph import Node, NodeKind, Site
-from tracer.records.passes import Contribution, PassView
+from tracer.records.passes import PassView
 from tracer.records.tensors import Gradient
 from tracer.transforms.leaf_stories import LeafStory
 
@@ -29,6 +28,7 @@ class Scene:
     which nodes' `.grad` was read in vain, and which sites ran more than once."""
 
     view: PassView
+    titles: tuple[str, ...]
     main_file: str
     stories: dict[int, LeafStory]
     removed: dict[int, Site | None] = field(default_factory=dict)
@@ -46,7 +46,7 @@ def node_box(scene: Scene, node: Node) -> Box:
     event = view.runs.get(node.id) or view.accumulates.get(node.id)
     body = _leaf_lines(scene, node) if node.is_leaf else _operation_lines(scene, node)
     alarms = _alarms(view, node)
-    title = Line(LineRole.TITLE, words.shorten(words.node_title(node), _LONGEST_TITLE))
+    title = Line(LineRole.TITLE, words.shorten(scene.titles[node.id], _LONGEST_TITLE))
     received = view.received(node.id)
     return Box(
         f"n{node.id}", _ROLES[node.kind], (title, *body, *alarms),
@@ -60,7 +60,7 @@ def node_box(scene: Scene, node: Node) -> Box:
 def _state(view: PassView, node: Node, received: Gradient | None, alarmed: bool) -> State:
     if alarmed or words.not_finite(received):
         return State.WRONG
-    if not view.ran(node.id) and not view.arriving(node.id):
+    if not view.ran(node.id) and not _is_returned(view, node):
         return State.IDLE
     return State.ZERO if words.is_zero(received) else State.NORMAL
 
@@ -99,8 +99,8 @@ def _operation_detail(scene: Scene, node: Node) -> str:
     more = f" and {len(node.outputs) - 1} more" if len(node.outputs) > 1 else ""
     shape = words.meta(node.outputs[0]) + more if node.outputs else ""
     place = scene.place(site)
-    if site is not None and site.function not in ("<module>", "forward"):
-        place += f" in {site.function}"
+    if site is not None and not (node.module is not None and node.module.path):
+        place += words.function(site, beside=scene.view.record.site)
     call = f"call {node.call}" if site is not None and site.id in scene.repeated else ""
     return _joined(words.shorten(node.name, 40), shape, place, call)
 
@@ -141,18 +141,22 @@ def _read_lines(scene: Scene, node: Node) -> list[Line]:
 
 
 def _not_run(view: PassView, node: Node) -> Line:
-    parts = view.arriving(node.id)
-    asked = view.record.inputs
-    if parts and asked is not None:
-        return Line(LineRole.GRAD, f"grad() returns {words.tensor(_returned(view, node, parts))}")
-    return Line(LineRole.NOTE, "not run in this pass")
+    if _is_returned(view, node):
+        parts = view.arriving(node.id)
+        text = "the sum of what arrives" if len(parts) > 1 else words.tensor(parts[0].gradient)
+        hooks = input_hooks(view, node.id)
+        if hooks and hooks[-1].after:
+            text = words.tensor(hooks[-1].after[0])
+        return Line(LineRole.GRAD, f"grad() returns {text}")
+    failed = not view.record.outcome.ok
+    return Line(LineRole.NOTE, "not reached: the pass failed" if failed else "not run in this pass")
 
 
-def _returned(view: PassView, node: Node, parts: Sequence[Contribution]) -> Gradient | None:
-    hooks = input_hooks(view, node.id)
-    if hooks and hooks[-1].after:
-        return hooks[-1].after[0]
-    return parts[0].gradient if len(parts) == 1 else None
+def _is_returned(view: PassView, node: Node) -> bool:
+    """Whether the gradient that arrived is what `torch.autograd.grad` was asked for."""
+    record = view.record
+    asked = record.inputs is not None and record.outcome.ok and not view.ran(node.id)
+    return asked and bool(view.arriving(node.id))
 
 
 # ---- leaves
@@ -208,8 +212,8 @@ def _story_lines(scene: Scene, story: LeafStory) -> list[Line]:
             lines.append(Line(LineRole.GRAD, f"{text}  {_by(scene, write.how, write.site)}"))
     if story.data_writes:
         first, last = story.data_writes[0], story.data_writes[-1]
-        values = words.change(first.before, last.after)
-        text = f"then {story.leaf.name} {values}  {_by(scene, last.how, last.site)}"
+        values = words.change(first.before, last.after, norm="‖x‖")
+        text = f"then value {values}  {_by(scene, last.how, last.site)}"
         lines.append(Line(LineRole.NOTE, text))
     return lines
 
@@ -233,7 +237,8 @@ def _alarms(view: PassView, node: Node) -> list[Line]:
         bad_in = next(filter(None, map(words.not_finite, run.received)), "")
         bad_out = next(filter(None, map(words.not_finite, run.returned)), "")
         if bad_out and not bad_in:
-            lines.append(Line(LineRole.ALARM, f"begins here: returns {bad_out}"))
+            what = "NaN" if "NaN" in bad_out else "Inf"
+            lines.append(Line(LineRole.ALARM, f"{what} begins here: returns {bad_out}"))
         elif bad_in:
             lines.append(Line(LineRole.ALARM, f"receives {bad_in}"))
     elif accumulate is not None and words.not_finite(accumulate.incoming):
@@ -318,7 +323,7 @@ def seed_box(number: int, seed: Gradient | None, *, given: bool) -> Box:
 
 def _node_tooltip(scene: Scene, node: Node) -> str:
     view = scene.view
-    lines = [node.name, words.node_title(node)]
+    lines = [node.name, scene.titles[node.id]]
     if node.site is not None:
         lines.append(f"{node.site.file}:{node.site.line} in {node.site.function}")
     run, accumulate = view.runs.get(node.id), view.accumulates.get(node.id)

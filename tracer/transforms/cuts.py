@@ -57,7 +57,7 @@ class CutPicture:
 def draw_cuts(trace: TraceRecord, view: PassView, *, main_file: str) -> CutPicture:
     """Draw the cuts around a pass that took history from its tensors, each once."""
     index = _Index(trace, view)
-    groups = [group for group in _merged(index, view) if index.touches(group.operations)]
+    groups = [group for group in _merged(index, view) if _is_worth_drawing(group, index)]
     boxes: list[Box] = []
     arrows: list[Arrow] = []
     regions: list[Region] = []
@@ -71,11 +71,18 @@ def draw_cuts(trace: TraceRecord, view: PassView, *, main_file: str) -> CutPictu
     )
 
 
+def _is_worth_drawing(group: _Group, index: _Index) -> bool:
+    """Whether it takes tensors of this pass; without a place it is inside a custom Function, whose
+    own node stands for it."""
+    return group.site is not None and index.touches(group.operations)
+
+
 class _Index:
     """Which node of the graph a tensor that an operation took belongs to."""
 
     def __init__(self, trace: TraceRecord, view: PassView) -> None:
         kinds = (Forward.kind, GradMode.kind)
+        self.call = view.record.site
         self.events: list[Event] = list(events_around(trace, view, kinds))
         self._made = {event.seq: event for event in self.events if isinstance(event, Forward)}
         self._leaves = {event.leaf: node for node, event in view.accumulates.items()}
@@ -151,7 +158,9 @@ def _draw_group(group: _Group, index: _Index, number: int, main_file: str) -> Cu
         for statement in shown
         for operation in statement.operations
     }
-    boxes = tuple(_box(statement, names[id(statement)], main_file) for statement in shown)
+    boxes = tuple(
+        _box(statement, names[id(statement)], main_file, index.call) for statement in shown
+    )
     arrows = _arrows(shown, maker, index)
     hidden = len(statements) - len(shown)
     title = f"{group.kind} · {words.place(group.site, beside=main_file)}".removesuffix(" · ")
@@ -182,12 +191,12 @@ def _statements(operations: Sequence[Forward]) -> list[_Statement]:
     return list(found.values())
 
 
-def _box(statement: _Statement, name: str, main_file: str) -> Box:
+def _box(statement: _Statement, name: str, main_file: str, beside: Site | None) -> Box:
     last = statement.last
     site = last.site
     title = (site.text if site is not None else "") or last.op
     made = last.outputs[0].meta if last.outputs else None
-    in_function = f" in {site.function}" if site is not None and site.function != "<module>" else ""
+    in_function = words.function(site, beside=beside) if site is not None else ""
     words_of_it = [
         words.meta(made) if made is not None else "",
         words.place(site, beside=main_file) + in_function,

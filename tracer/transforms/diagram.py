@@ -8,7 +8,7 @@ from tracer.records import words
 from tracer.records.diagram import Arrow, Box, Diagram, Flow, Role, State, Title
 from tracer.records.events import GradRead, HookRemoved, HookRun
 from tracer.records.graph import Edge, Graph, Site
-from tracer.records.passes import PassView, events_around, view_pass
+from tracer.records.passes import PassView, events_around, main_file, view_pass
 from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 from tracer.transforms.boxes import (
@@ -45,12 +45,10 @@ def diagram(trace: TraceRecord, pass_id: int) -> Diagram:
 
 def _scene(trace: TraceRecord, pass_id: int) -> Scene:
     view = view_pass(trace, pass_id)
-    site = view.record.site
-    main_file = site.file if site is not None else trace.run.script
     sites = [node.site.id for node in view.graph.nodes if node.site is not None and node.call > 1]
     return Scene(
-        view, main_file, leaf_stories(trace, view), _removed(trace), _reads(trace, view),
-        frozenset(sites),
+        view, words.titles(view.graph), main_file(trace), leaf_stories(trace, view),
+        _removed(trace), _reads(trace, view), frozenset(sites),
     )  # fmt: skip
 
 
@@ -140,8 +138,10 @@ def _edges(view: PassView, chains: _Chains) -> Iterator[Arrow]:
         source, target = chains.out_of(edge.source), chains.into(edge.target, edge.input_nr)
         gradient = view.contribution(edge)
         if gradient is None:
+            run = view.runs.get(edge.source)
+            text = "None" if run is not None and run.end_ns is not None else ""
             yield Arrow(
-                source, target, "None" if edge.source in view.runs else "", Flow.PART,
+                source, target, text, Flow.PART,
                 tooltip=f"no gradient flowed here\n{_ends(view.graph, edge)}", state=State.IDLE,
             )  # fmt: skip
         else:
@@ -177,6 +177,8 @@ def _title(view: PassView) -> Title:
     call = site.text if site is not None and site.text else names.get(record.kind, record.kind)
     facts = [words.file_line(site)] if site is not None else []
     facts += [f"pass {record.id}", words.counts(record.node_count, record.leaf_count)]
+    facts += ["create_graph"] * record.create_graph
+    facts += [f"inside pass {record.parent}"] * (record.parent is not None)
     if record.end_ns is not None:
         facts.append(words.duration(record.end_ns - record.begin_ns))
     failure = ""
