@@ -262,14 +262,20 @@ def run_job(job: Job) -> None:
     with job.results.open("w", encoding="utf-8") as results:
         streams = Streams(job)
         blocks = Blocks(job)
-        with api.trace(job.trace, script=str(Path(job.folder, job.name))):
+        with api.trace(job.trace, script=str(Path(job.folder, job.name))) as recording:
             for number, (line, source) in enumerate(job.blocks):
                 _write(results, BlockRun(number))
                 api.mark(mark_of(number))
                 failure, leaving = blocks.run(line, source)
+                _save(recording)
                 _write(results, BlockRun(number, streams.take(), failure, True))
                 if leaving:
                     break
+
+
+def _save(recording: api.Trace) -> None:
+    """Have what was recorded so far written to the file, lest the next block take it along."""
+    len(recording.passes)  # reading a trace that is being recorded writes out what waits
 
 
 def mark_of(block: int) -> str:
