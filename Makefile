@@ -9,6 +9,7 @@ DOCS := build/docs
 SOURCES := $(shell find tracer examples -name '*.py' -o -name '*.sql' -o -path '*/templates/*' -type f)
 CODE := tracer tests examples setup.py
 
+.DELETE_ON_ERROR:
 .PHONY: demo test docs format lint types pytest clean
 
 demo: $(DOCS)/index.html
