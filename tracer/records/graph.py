@@ -47,12 +47,16 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class ModuleRef:
-    """The `nn.Module` that an operation ran in: path from the outermost module, class, call number."""
+    """The `nn.Module` that an operation ran in: path from the outermost module, class, call number.
+
+    `parent` is the call of the module that called it, where that is known.
+    """
 
     id: int
     path: str
     cls: str
     call: int = 1
+    parent: ModuleRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

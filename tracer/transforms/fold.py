@@ -1,0 +1,124 @@
+"""A graph of any size in; the few nested groups of its nodes that a reader can take in, out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tracer.records.graph import Graph
+from tracer.transforms.assembly import assemble
+from tracer.transforms.belonging import unit_paths
+from tracer.transforms.find import in_module, no_such_name
+from tracer.transforms.folding import Folding, FoldOptions
+from tracer.transforms.frontier import (
+    Shown,
+    Wanted,
+    open_all,
+    open_to_depth,
+    open_within_budget,
+)
+from tracer.transforms.leaves import hang_leaves
+from tracer.transforms.levels import Level
+from tracer.transforms.nest import Block, drop_idle_blocks, in_preorder, nest_units
+from tracer.transforms.order import flow_order
+from tracer.transforms.repeats import mark_repeats
+from tracer.transforms.views import Units, gather_units
+
+_WIDEST = 40
+_NARROWEST = 4
+
+
+def fold(graph: Graph, options: FoldOptions | None = None) -> Folding:
+    """Group a graph's nodes so that at most `options.budget` boxes show the whole of it.
+
+    Views are folded into the operation they serve. Groups are modules, and where there are none
+    functions, lines and loop iterations; equal neighbours are laid on one another. A graph with no
+    more operations and leaves than the budget has a box for each. Raises NotInTraceError for a name
+    in `expand` that the graph does not hold.
+    """
+    options = options or FoldOptions()
+    with _no_collection():
+        return _fold(graph, options)
+
+
+def _fold(graph: Graph, options: FoldOptions) -> Folding:
+    fold_views = options.fold and "views" not in options.show
+    units = gather_units(graph, flow_order(graph), fold_views=fold_views)
+    levels, paths = unit_paths(graph, units)
+    root, ends = nest_units(levels, paths, _unit_links(graph, units))
+    hang_leaves(root, ends, graph, units)
+    drop_idle_blocks(root)
+    widest = max(_NARROWEST, min(_WIDEST, options.budget * 2 // 3))
+    nodes = mark_repeats(root, graph, units, widest=widest)
+    for name in options.expand:
+        _check_name(name, levels, graph)
+    return assemble(_shown(root, units, options), graph, nodes)
+
+
+def _check_name(name: str, levels: list[Level], graph: Graph) -> None:
+    """Accept what a group is called, and a module all of which is folded into others."""
+    known = any(_has_name(level, name) for level in levels)
+    if not known and not any(in_module(node, name) for node in graph.nodes):
+        raise no_such_name(name, (level.name for level in levels))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector: on a large graph it would look three times at all there is, in
+    vain, for 40 % of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _unit_links(graph: Graph, units: Units) -> list[list[int]]:
+    links: list[list[int]] = [[] for _ in units.members]
+    for edge in graph.edges:
+        source, target = units.unit_of[edge.source], units.unit_of[edge.target]
+        if source != target:
+            links[source].append(target)
+    return links
+
+
+def _shown(root: Block, units: Units, options: FoldOptions) -> Shown:
+    wanted = _wanted(root, options.expand)
+    if not options.fold or (options.depth is None and len(units.members) <= options.budget):
+        return open_all(root)
+    if options.depth is not None:
+        return open_to_depth(root, options.depth, wanted)
+    return open_within_budget(root, options.budget, wanted)
+
+
+def _wanted(root: Block, names: tuple[str, ...]) -> Wanted:
+    """Find the blocks that are named, and those around them, which have to be opened too.
+
+    A name that only one block has takes it out of its run of equal ones.
+    """
+    if not names:
+        return Wanted()
+    opened: set[Block] = set()
+    alone: set[Block] = set()
+    blocks = in_preorder(root)
+    for name in names:
+        found = [block for block in blocks if _has_name(block.level, name)]
+        around = {parent for block in found for parent in _upwards(block)}
+        opened |= around
+        if len(found) == 1:
+            alone |= around
+    return Wanted(opened, alone)
+
+
+def _has_name(level: Level, name: str) -> bool:
+    return level.name == name or (bool(name) and level.name.endswith(f".{name}"))
+
+
+def _upwards(block: Block) -> list[Block]:
+    found = [block]
+    while found[-1].parent is not None:
+        found.append(found[-1].parent)
+    return found
