@@ -18,25 +18,17 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <math.h>
+#include "_statistics.h"
 #ifdef _WIN32
 #include <windows.h>
 #else
 #include <time.h>
 #endif
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDE
-#endif
-
 enum { KIND_FORWARD = 1, KIND_NODE = 7, KIND_ACCUMULATE = 9, KIND_GRAD_WRITE = 10, KIND_DATA_WRITE = 11 };
 enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_PARTIAL = 5, ENTRY_RECEIVED = 6 };
 enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256 };
+enum { MANY = 1 << 18 }; /* elements whose reading lets other threads run */
 
 static int64_t clock_ns(void)
 {
@@ -57,9 +49,9 @@ static int64_t clock_ns(void)
 static PyObject *tensor_type, *parameter_type;
 static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *disable_torch_function;
 static PyObject *strided, *ordered_dict;
-static struct { PyObject *dtype; int code, size; } dtypes[16];
+static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
-static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_numel, *s_contiguous, *s_data_ptr, *s_is_neg,
+static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
     *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view, *s_requires_grad;
 
 static PyObject *call0(PyObject *object, PyObject *name)
@@ -121,85 +113,6 @@ static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
 
 #define PUT(buffer, type, value) \
     do { type put_value = (type)(value); if (put(buffer, &put_value, sizeof put_value) < 0) return -1; } while (0)
-
-/* ---------------------------------------------------------------- statistics in one read */
-
-typedef struct { double norm, min, max, mean; uint64_t zeros, nans, infs; } Stats;
-
-#define LANES 16
-#define BLOCK 4096
-
-/* Sums are kept in float lanes for one block of 4,096 (256 additions a lane) and in double across
- * blocks: relative error of norm and mean stays under 1e-5 for float32. A block whose sums are not
- * finite (a NaN, an Inf, or squares that overflow float) is read again in double. */
-#define DEFINE_BLOCK(NAME, T) \
-    WIDE static void NAME##_block(const T *x, Py_ssize_t n, double *squares, double *sum, T *low, \
-                                  T *high, uint64_t *zeros) \
-    { \
-        T sq[LANES] = {0}, su[LANES] = {0}, lo[LANES], hi[LANES]; \
-        uint32_t ze[LANES] = {0}; \
-        for (int l = 0; l < LANES; l++) lo[l] = hi[l] = x[0]; \
-        Py_ssize_t i = 0; \
-        for (; i + LANES <= n; i += LANES) \
-            for (int l = 0; l < LANES; l++) { \
-                T v = x[i + l]; \
-                sq[l] += v * v; \
-                su[l] += v; \
-                lo[l] = v < lo[l] ? v : lo[l]; \
-                hi[l] = v > hi[l] ? v : hi[l]; \
-                ze[l] += v == 0; \
-            } \
-        for (int l = 0; i < n; i++, l++) { \
-            T v = x[i]; \
-            sq[l] += v * v; \
-            su[l] += v; \
-            lo[l] = v < lo[l] ? v : lo[l]; \
-            hi[l] = v > hi[l] ? v : hi[l]; \
-            ze[l] += v == 0; \
-        } \
-        double a = 0, b = 0; \
-        for (int l = 0; l < LANES; l++) { \
-            a += sq[l]; \
-            b += su[l]; \
-            *low = lo[l] < *low ? lo[l] : *low; \
-            *high = hi[l] > *high ? hi[l] : *high; \
-            *zeros += ze[l]; \
-        } \
-        *squares += a; \
-        *sum += b; \
-    } \
-    static Stats NAME##_stats(const T *x, Py_ssize_t n) \
-    { \
-        Stats stats = {0, 0, 0, 0, 0, 0, 0}; \
-        double squares = 0, sum = 0; \
-        T low = n ? x[0] : 0, high = low; \
-        for (Py_ssize_t i = 0; i < n; i += BLOCK) { \
-            Py_ssize_t m = n - i < BLOCK ? n - i : BLOCK; \
-            double block_squares = 0, block_sum = 0; \
-            NAME##_block(x + i, m, &block_squares, &block_sum, &low, &high, &stats.zeros); \
-            /* squares under float's normal range lose precision as those over it do */ \
-            if (!isfinite(block_squares) || !isfinite(block_sum) || block_squares < 1e-30) { \
-                block_squares = block_sum = 0; \
-                for (Py_ssize_t k = i; k < i + m; k++) { \
-                    double v = x[k]; \
-                    block_squares += v * v; \
-                    block_sum += v; \
-                    stats.nans += isnan(v); \
-                    stats.infs += isinf(v); \
-                } \
-            } \
-            squares += block_squares; \
-            sum += block_sum; \
-        } \
-        stats.norm = sqrt(squares); \
-        stats.mean = n ? sum / n : NAN; \
-        stats.min = stats.nans || !n ? NAN : low; \
-        stats.max = stats.nans || !n ? NAN : high; \
-        return stats; \
-    }
-
-DEFINE_BLOCK(f32, float)
-DEFINE_BLOCK(f64, double)
 
 /* ---------------------------------------------------------------- Around */
 
@@ -413,6 +326,30 @@ static PyObject *tape_put(Tape *self, PyObject *frames)
     Py_RETURN_NONE;
 }
 
+/* write(kind, pass, payload...): append a frame that begins now; its payload is the bytes in order. */
+static PyObject *tape_write(Tape *self, PyObject *args)
+{
+    Py_ssize_t parts = PyTuple_Size(args), length = HEADER;
+    if (parts < 2) { PyErr_SetString(PyExc_TypeError, "write(kind, pass, *payload)"); return NULL; }
+    long kind = PyLong_AsLong(PyTuple_GetItem(args, 0));
+    unsigned long pass = PyLong_AsUnsignedLong(PyTuple_GetItem(args, 1));
+    if (PyErr_Occurred()) return NULL;
+    for (Py_ssize_t i = 2; i < parts; i++) {
+        Py_ssize_t size = PyBytes_Size(PyTuple_GetItem(args, i));
+        if (size < 0) return NULL;
+        length += size;
+    }
+    Buffer *out = &self->frames;
+    if (reserve(out, length) < 0) return NULL;
+    put_header(out, (uint32_t)length, (int)kind, tape_thread(self), (uint32_t)pass, ++self->seq,
+               clock_ns() - self->origin);
+    for (Py_ssize_t i = 2; i < parts; i++) {
+        PyObject *part = PyTuple_GetItem(args, i);
+        put(out, PyBytes_AsString(part), PyBytes_Size(part));
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *tape_take(Tape *self, PyObject *unused)
 {
     PyObject *frames = PyBytes_FromStringAndSize(self->frames.data, self->frames.used);
@@ -420,62 +357,151 @@ static PyObject *tape_take(Tape *self, PyObject *unused)
     return frames;
 }
 
-/* Append what `tensor` holds as an entry; `meta` is 0 for what the structure says. */
-static int put_entry(Tape *tape, Buffer *out, PyObject *tensor, uint32_t meta)
+/* What the struct of torch's DLPack table and the tensor it fills in look like (dlpack.h, version 1). */
+typedef struct {
+    void *data;
+    int32_t device, device_id, ndim;
+    uint8_t code, bits;
+    uint16_t lanes;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+} Borrowed;
+typedef struct {
+    uint32_t major, minor;
+    void *older, *allocate, *lend_for_long, *take_over;
+    int (*borrow)(void *tensor, Borrowed *out);
+} Exchange;
+static const Exchange *exchange;
+
+static int code_of(const Borrowed *borrowed)
 {
-    if (tensor == Py_None) { PUT(out, uint8_t, ENTRY_NONE); return 0; }
+    if (borrowed->lanes != 1) return 0;
+    switch (borrowed->code << 8 | borrowed->bits) {
+    case 0x220: return FLOAT32;
+    case 0x240: return FLOAT64;
+    case 0x210: return FLOAT16;
+    case 0x410: return BFLOAT16;
+    case 0x540: return COMPLEX64;
+    case 0x580: return COMPLEX128;
+    case 0x040: return INT64;
+    case 0x020: return INT32;
+    case 0x010: return INT16;
+    case 0x008: return INT8;
+    case 0x108: return UINT8;
+    case 0x608: return BOOL;
+    case 0xa08: return FLOAT8_E4M3FN;
+    case 0xc08: return FLOAT8_E5M2;
+    default: return 0;
+    }
+}
+
+/* One call that allocates nothing; torch has it from 2.10 on. */
+static int view_by_exchange(PyObject *tensor, View *view)
+{
+    Borrowed borrowed;
+    if (exchange->borrow(tensor, &borrowed) != 0 || borrowed.device != 1) return 0;
+    if (borrowed.ndim > MOST_DIMENSIONS) return 0;
+    view->code = code_of(&borrowed);
+    view->data = (const char *)borrowed.data + borrowed.byte_offset;
+    view->ndim = borrowed.ndim;
+    for (int d = 0; d < borrowed.ndim; d++) {
+        view->shape[d] = borrowed.shape[d];
+        view->strides[d] = borrowed.strides[d];
+    }
+    return 1;
+}
+
+/* The numbers of a tuple; how many, or -1. Takes the reference. */
+static int numbers_of(PyObject *tuple, int64_t *numbers)
+{
+    Py_ssize_t count = tuple && PyTuple_Check(tuple) ? PyTuple_Size(tuple) : -1;
+    if (count > MOST_DIMENSIONS) count = -1;
+    for (Py_ssize_t i = 0; i < count; i++) numbers[i] = PyLong_AsLongLong(PyTuple_GetItem(tuple, i));
+    Py_XDECREF(tuple);
+    return PyErr_Occurred() ? -1 : (int)count;
+}
+
+static int view_by_methods(PyObject *tensor, View *view)
+{
+    PyObject *dtype = PyObject_GetAttr(tensor, s_dtype);
+    view->code = 0;
+    for (int i = 0; dtype && i < n_dtypes; i++)
+        if (dtypes[i].dtype == dtype) view->code = dtypes[i].code;
+    Py_XDECREF(dtype);
+    if (!view->code || ask(tensor, s_is_nested, 0) != 0) return 0;
+    view->ndim = numbers_of(PyObject_GetAttr(tensor, s_shape), view->shape);
+    if (view->ndim < 0 || numbers_of(call0(tensor, s_stride), view->strides) != view->ndim) return 0;
+    view->data = (const char *)(uintptr_t)ask_int(tensor, s_data_ptr);
+    return !PyErr_Occurred();
+}
+
+/* Whether the elements can be read from memory. Asks first what is cheap to ask: being refused by
+ * torch costs a millisecond. */
+static int find_view(PyObject *tensor, View *view)
+{
     PyObject *type = (PyObject *)Py_TYPE(tensor);
-    int code = 0, size = 0;
-    if (tape->statistics && (type == tensor_type || type == parameter_type)) {
-        PyObject *dtype = PyObject_GetAttr(tensor, s_dtype);
-        for (int i = 0; dtype && i < n_dtypes; i++)
-            if (dtypes[i].dtype == dtype) { code = dtypes[i].code; size = dtypes[i].size; break; }
-        Py_XDECREF(dtype);
-        PyObject *layout = dtype && code ? PyObject_GetAttr(tensor, s_layout) : NULL;
-        if (layout != strided) code = 0;
-        Py_XDECREF(layout);
-        if (code && ask(tensor, s_is_cpu, 0) != 1) code = 0;
-        if (code && ask(tensor, s_contiguous, 1) != 1) code = 0;
-        if (code && ask(tensor, s_is_neg, 1) != 0) code = 0;
-        if ((code == 5 || code == 6) && ask(tensor, s_is_conj, 1) != 0) code = 0;
-    }
-    PyErr_Clear();
-    long long count = code ? ask_int(tensor, s_numel) : 0;
-    if (code && count > tape->few && code > 2) code = 0;
-    char *data = NULL;
-    if (code && count > 0) {
-        data = (char *)(uintptr_t)ask_int(tensor, s_data_ptr);
-        if (PyErr_Occurred()) { PyErr_Clear(); data = NULL; }
-        if (!data || data == (char *)(intptr_t)-1) code = 0;
-    }
-    if (!code || count < 0) {
-        PyErr_Clear();
-        PyObject *entry = PyObject_CallFunctionObjArgs(tape->other, tensor, NULL);
-        if (!entry) return -1;
-        char *bytes;
-        Py_ssize_t length;
-        int bad = PyBytes_AsStringAndSize(entry, &bytes, &length) < 0 || put(out, bytes, length) < 0;
-        Py_DECREF(entry);
-        return bad ? -1 : 0;
-    }
-    if (count <= tape->few) {
-        PUT(out, uint8_t, ENTRY_VALUES);
-        PUT(out, uint32_t, meta);
-        PUT(out, uint8_t, code);
-        PUT(out, uint8_t, count);
-        return put(out, data, (Py_ssize_t)count * size);
-    }
+    if (type != tensor_type && type != parameter_type) return 0;
+    PyObject *layout = PyObject_GetAttr(tensor, s_layout);
+    Py_XDECREF(layout);
+    if (layout != strided || ask(tensor, s_is_cpu, 0) != 1 || ask(tensor, s_is_neg, 1) != 0) return 0;
+    if (!(exchange ? view_by_exchange(tensor, view) : view_by_methods(tensor, view)) || !view->code) return 0;
+    if ((view->code == COMPLEX64 || view->code == COMPLEX128) && ask(tensor, s_is_conj, 1) != 0) return 0;
+    view->count = 1;
+    for (int d = 0; d < view->ndim; d++) view->count *= view->shape[d];
+    return view->data || !view->count;
+}
+
+static int put_other(Tape *tape, Buffer *out, PyObject *tensor)
+{
+    PyObject *entry = PyObject_CallFunctionObjArgs(tape->other, tensor, NULL);
+    if (!entry) return -1;
+    char *bytes;
+    Py_ssize_t length;
+    int bad = PyBytes_AsStringAndSize(entry, &bytes, &length) < 0 || put(out, bytes, length) < 0;
+    Py_DECREF(entry);
+    return bad ? -1 : 0;
+}
+
+static int put_values(Buffer *out, const View *view, uint32_t meta)
+{
+    PUT(out, uint8_t, ENTRY_VALUES);
+    PUT(out, uint32_t, meta);
+    PUT(out, uint8_t, view->code);
+    PUT(out, uint8_t, view->count);
+    Py_ssize_t length = (Py_ssize_t)view->count * ELEMENT_SIZE[view->code];
+    if (reserve(out, length) < 0) return -1;
+    view_values(view, out->data + out->used);
+    out->used += length;
+    return 0;
+}
+
+static int put_statistics(Buffer *out, const View *view, uint32_t meta)
+{
     Stats stats;
-    if (count > (1 << 18)) {
+    if (view->count > MANY) {
         Py_BEGIN_ALLOW_THREADS
-        stats = code == 1 ? f32_stats((float *)data, count) : f64_stats((double *)data, count);
+        stats = view_statistics(view);
         Py_END_ALLOW_THREADS
     } else {
-        stats = code == 1 ? f32_stats((float *)data, count) : f64_stats((double *)data, count);
+        stats = view_statistics(view);
     }
     PUT(out, uint8_t, ENTRY_STATS);
     PUT(out, uint32_t, meta);
     return put(out, &stats, sizeof stats);
+}
+
+/* Append what `tensor` holds as an entry; `meta` is 0 for what the structure says. Other threads may
+ * run meanwhile: `out` must not be the tape. */
+static int put_entry(Tape *tape, Buffer *out, PyObject *tensor, uint32_t meta)
+{
+    if (tensor == Py_None) { PUT(out, uint8_t, ENTRY_NONE); return 0; }
+    View view;
+    if (!tape->statistics || !find_view(tensor, &view)) {
+        PyErr_Clear();
+        return put_other(tape, out, tensor);
+    }
+    if (view.count <= tape->few) return put_values(out, &view, meta);
+    return has_statistics(view.code) ? put_statistics(out, &view, meta) : put_other(tape, out, tensor);
 }
 
 /* Python's tensor methods go through the user's function modes unless told otherwise. */
@@ -530,6 +556,7 @@ static PyMethodDef tape_methods[] = {
     {"next_seq", (PyCFunction)tape_next, METH_NOARGS, "The next order number, from 1."},
     {"thread", (PyCFunction)tape_thread_py, METH_NOARGS, "A small number for the calling thread."},
     {"put", (PyCFunction)tape_put, METH_O, "Append packed frames (bytes)."},
+    {"write", (PyCFunction)tape_write, METH_VARARGS, "write(kind, pass, *payload): append a frame that begins now."},
     {"take", (PyCFunction)tape_take, METH_NOARGS, "All frames so far (bytes); the tape is then empty."},
     {"entry", (PyCFunction)tape_entry, METH_VARARGS, "entry(tensor, meta=0): the packed entry of a tensor or None."},
     {NULL},
@@ -1457,32 +1484,34 @@ static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
 
 /* ---------------------------------------------------------------- module */
 
+static int find_exchange(PyObject *capsule)
+{
+    exchange = NULL;
+    if (capsule == Py_None) return 0;
+    const Exchange *found = PyCapsule_GetPointer(capsule, "dlpack_exchange_api");
+    if (!found) return -1;
+    if (found->major == 1 && found->borrow) exchange = found;
+    return 0;
+}
+
 static PyObject *core_setup(PyObject *module, PyObject *args)
 {
-    PyObject *codes;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOO!", &tensor_type, &parameter_type, &strided, &task_id_fn,
-                          &sequence_fn, &grad_enabled_fn, &ordered_dict, &register_theirs,
-                          &disable_torch_function,
-                          &PyDict_Type, &codes))
+    PyObject **places[] = {&tensor_type, &parameter_type, &strided, &task_id_fn, &sequence_fn, &grad_enabled_fn,
+                           &ordered_dict, &register_theirs, &disable_torch_function};
+    enum { KNOWN = sizeof places / sizeof *places };
+    PyObject *given[KNOWN], *codes, *capsule = Py_None;
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOO!|O", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5],
+                          &given[6], &given[7], &given[8], &PyDict_Type, &codes, &capsule))
         return NULL;
-    Py_INCREF(tensor_type);
-    Py_INCREF(parameter_type);
-    Py_INCREF(strided);
-    Py_INCREF(task_id_fn);
-    Py_INCREF(sequence_fn);
-    Py_INCREF(grad_enabled_fn);
-    Py_INCREF(ordered_dict);
-    Py_INCREF(register_theirs);
-    Py_INCREF(disable_torch_function);
-    PyObject *dtype, *pair;
+    if (find_exchange(capsule) < 0) return NULL;
+    for (int i = 0; i < KNOWN; i++) *places[i] = Py_NewRef(given[i]); /* for as long as the process lives */
+    PyObject *dtype, *code;
     Py_ssize_t at = 0;
     n_dtypes = 0;
-    while (PyDict_Next(codes, &at, &dtype, &pair) && n_dtypes < 16) {
-        int code, size;
-        if (!PyArg_ParseTuple(pair, "ii", &code, &size)) return NULL;
-        dtypes[n_dtypes].dtype = Py_NewRef(dtype);
-        dtypes[n_dtypes].code = code;
-        dtypes[n_dtypes++].size = size;
+    while (n_dtypes < 16 && PyDict_Next(codes, &at, &dtype, &code)) {
+        dtypes[n_dtypes].code = (int)PyLong_AsLong(code);
+        if (PyErr_Occurred()) return NULL;
+        dtypes[n_dtypes++].dtype = Py_NewRef(dtype);
     }
     Py_RETURN_NONE;
 }
@@ -1490,7 +1519,7 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
 static PyMethodDef core_methods[] = {
     {"setup", core_setup, METH_VARARGS,
      "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, OrderedDict,\n"
-     "_register_hook, DisableTorchFunction, {dtype: (code, size)})"},
+     "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended)"},
     {"detach", core_detach, METH_O, "detach(dicts): take our probes out of them."},
@@ -1506,8 +1535,8 @@ PyMODINIT_FUNC PyInit__core(void)
     s_dtype = PyUnicode_InternFromString("dtype");
     s_layout = PyUnicode_InternFromString("layout");
     s_is_cpu = PyUnicode_InternFromString("is_cpu");
-    s_numel = PyUnicode_InternFromString("numel");
-    s_contiguous = PyUnicode_InternFromString("is_contiguous");
+    s_is_nested = PyUnicode_InternFromString("is_nested");
+    s_stride = PyUnicode_InternFromString("stride");
     s_data_ptr = PyUnicode_InternFromString("data_ptr");
     s_is_neg = PyUnicode_InternFromString("is_neg");
     s_is_conj = PyUnicode_InternFromString("is_conj");

@@ -24,7 +24,7 @@ from tracer.capture.hooks import (
 )
 from tracer.capture.ledger import LeafState
 from tracer.capture.recorder import packed
-from tracer.records.events import Outcome, Pass, PassBegin, PassEnd
+from tracer.records.events import Outcome, Pass
 from tracer.records.graph import Graph, NodeKind
 
 if TYPE_CHECKING:
@@ -282,14 +282,7 @@ class Engine:
             begin_ns=recorder.tape.now(),
         )
         recorder.writer.put(record)
-        recorder.emit(
-            PassBegin(
-                seq=recorder.tape.next_seq(),
-                t_ns=record.begin_ns,
-                thread=record.thread,
-                pass_id=record.id,
-            )
-        )
+        recorder.pass_begins(record.id)
         return live
 
     def _enter(self, live: LivePass) -> None:
@@ -305,14 +298,7 @@ class Engine:
         live.finish(error)
         self._tasks.pop(live.state.task, None)
         self._leave(live)
-        recorder.emit(
-            PassEnd(
-                seq=recorder.tape.next_seq(),
-                t_ns=end_ns,
-                thread=live.record.thread,
-                pass_id=live.record.id,
-            )
-        )
+        recorder.pass_ends(live.record.id)
         recorder.writer.put(_ended(live, end_ns, error))
         if not self._running:
             session.round_ends()

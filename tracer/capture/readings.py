@@ -23,15 +23,25 @@ _DEFAULT_DISPATCH = torch.Tensor.__torch_dispatch__
 _STAT = struct.Struct("<BIH7d")
 
 
+_METAS: dict[object, TensorMeta] = {}
+
+
 def meta_of(tensor: Tensor) -> TensorMeta:
     """Read a tensor's metadata, from a subclass too, without running an operation."""
-    layout = str(tensor.layout).removeprefix("torch.")
-    return TensorMeta(
-        shape=() if tensor.is_nested else tuple(int(size) for size in tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
-        device=str(tensor.device),
-        layout="nested" if tensor.is_nested else layout,
-    )
+    nested = tensor.is_nested
+    key = (() if nested else tensor.shape, tensor.dtype, tensor.device, tensor.layout, nested)
+    meta = _METAS.get(key)
+    if meta is None:
+        layout = str(tensor.layout).removeprefix("torch.")
+        meta = TensorMeta(
+            shape=() if nested else tuple(int(size) for size in tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            device=str(tensor.device),
+            layout="nested" if nested else layout,
+        )
+        if len(_METAS) < 4096:
+            _METAS[key] = meta
+    return meta
 
 
 class Reader:

@@ -12,8 +12,19 @@ from torch import Tensor
 
 from tracer.capture.core import Tape
 from tracer.capture.readings import NONE, Reader
-from tracer.records.events import DataWrite, Event, GradWrite, Hook, Leaf, Pass
+from tracer.records.events import (
+    EVENT_KINDS,
+    DataWrite,
+    Event,
+    GradWrite,
+    Hook,
+    Leaf,
+    Pass,
+    PassBegin,
+    PassEnd,
+)
 from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.stream import WRITE
 from tracer.records.tensors import Gradient, TensorMeta
 
 
@@ -37,6 +48,11 @@ class Writer(Protocol):
     def due(self) -> bool: ...
 
     def flush(self) -> None: ...
+
+
+_PASS_BEGIN, _PASS_END, _GRAD_WRITE, _DATA_WRITE = (
+    EVENT_KINDS.index(kind) + 1 for kind in (PassBegin, PassEnd, GradWrite, DataWrite)
+)
 
 
 class Stamp(TypedDict):
@@ -155,31 +171,27 @@ class Recorder:
             self.drain()
             self.writer.flush()
 
+    def pass_begins(self, pass_id: int) -> None:
+        """Enter the begin of a pass."""
+        self.tape.write(_PASS_BEGIN, pass_id)
+
+    def pass_ends(self, pass_id: int) -> None:
+        """Enter the end of a pass."""
+        self.tape.write(_PASS_END, pass_id)
+
     def grad_write(self, leaf: int, how: str, before: bytes, after: bytes, site: int) -> None:
         """Enter a write to a leaf's `.grad` by user code."""
-        self.emit(
-            GradWrite(
-                **self.stamp(),
-                leaf=leaf,
-                how=how,
-                before=packed(before),
-                after=packed(after),
-                site=self.site(site),
-            )
-        )
+        self._write(_GRAD_WRITE, leaf, how, before, after, site)
 
     def data_write(self, leaf: int, how: str, before: bytes, after: bytes, site: int) -> None:
         """Enter a write to a leaf's values."""
-        self.emit(
-            DataWrite(
-                **self.stamp(),
-                leaf=leaf,
-                how=how,
-                before=packed(before),
-                after=packed(after),
-                site=self.site(site),
-            )
-        )
+        self._write(_DATA_WRITE, leaf, how, before, after, site)
+
+    def _write(
+        self, kind: int, leaf: int, how: str, before: bytes, after: bytes, site: int
+    ) -> None:
+        fixed = WRITE.pack(leaf, self.writer.string(how), site)
+        self.tape.write(kind, self.pass_id() or 0, fixed, before, after)
 
     # ---- our own failures
 

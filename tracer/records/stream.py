@@ -41,3 +41,6 @@ NODE = struct.Struct("<IIqII")
 
 ACCUMULATE = struct.Struct("<IIIq")
 """An accumulate frame's fixed part: leaf, node, order, end_ns; then before, incoming, after."""
+
+WRITE = struct.Struct("<III")
+"""A grad_write or data_write frame's fixed part: leaf, how string, site; then before, after."""
