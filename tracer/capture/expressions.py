@@ -5,17 +5,21 @@ from __future__ import annotations
 import ast
 import dis
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from types import CodeType, SimpleNamespace
-from typing import Any, cast
+from types import CodeType
+from typing import cast
 
+from tracer.capture.numbered import find_numbered_node
 from tracer.capture.one_line import one_line
-from tracer.capture.source import SOURCE_NAME, ParsedSource, Position, end_of, head_end_of, start_of
-
-if sys.version_info < (3, 11):
-    from executing.executing import SentinelNodeFinder
+from tracer.capture.source import (
+    ParsedSource,
+    Position,
+    end_of,
+    head_end_of,
+    start_of,
+)
 
 Node = ast.expr | ast.stmt
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
@@ -55,8 +59,7 @@ def find_place(source: ParsedSource, code: CodeType, lasti: int, line: int) -> P
     if sys.version_info >= (3, 11):
         node = _node_by_position(source, code, lasti, operation)
     else:
-        node = _node_by_executing(source, code, lasti, line)
-        node = node or _node_by_statement(source, operation, line)
+        node = _node_by_number(source, code, lasti, line)
     if node is None:
         statements = [head_text(source, statement) for statement in source.statements_on(line)]
         return Place(line, statement=statements[0] if len(statements) == 1 else "")
@@ -106,6 +109,15 @@ def _node_by_position(
     return None
 
 
+def _node_by_number(source: ParsedSource, code: CodeType, lasti: int, line: int) -> Node | None:
+    """Find the node in Python 3.10, which counts a method call as its attribute's."""
+    operation = _operation_at(code, lasti)[1]
+    node = find_numbered_node(source, code, lasti, line)
+    if operation == "CALL_METHOD" and isinstance(node, ast.Attribute):
+        node = cast(ast.expr, source.parents[node])
+    return node and _settle(source, node, operation)
+
+
 def _node_between(
     source: ParsedSource, position: tuple[int | None, ...], operation: str
 ) -> Node | None:
@@ -138,44 +150,6 @@ def _settle(source: ParsedSource, node: Node, operation: str) -> Node:
         node = cast(ast.expr, parent)
         parent = source.parents.get(node)
     return node
-
-
-def _node_by_executing(
-    source: ParsedSource, code: CodeType, lasti: int, line: int
-) -> Node | None:
-    """Let `executing` find the node, by recompiling (Python 3.10, whose code has no positions)."""
-    statements = source.statements_on(line)
-    frame = SimpleNamespace(f_code=code.replace(co_filename=SOURCE_NAME), f_lineno=line)
-    try:
-        finder: Any = SentinelNodeFinder(
-            cast(Any, frame), cast(Any, set(statements)), source.tree, lasti, cast(Any, source)
-        )
-    except Exception:
-        return None
-    return cast("Node | None", finder.decorator or finder.result)
-
-
-def _node_by_statement(source: ParsedSource, operation: str, line: int) -> Node | None:
-    """Find what `executing` does not look for, where the line has just one that it can be."""
-    statements = source.statements_on(line)
-    kinds: tuple[type[ast.AST], ...] = (ast.Assign,) if operation.startswith("UNPACK_") else ()
-    if operation.startswith("INPLACE_"):
-        kinds = (ast.AugAssign,)
-    elif operation in _OF_WITH or operation == "CALL_FUNCTION":
-        kinds = (ast.With, ast.AsyncWith)
-    elif operation in _OF_LOOP:
-        kinds = (ast.For, ast.AsyncFor)
-    elif operation.startswith(_OF_BRANCH):
-        kinds = (ast.If, ast.While, ast.Assert)
-    elif operation == "FORMAT_VALUE":
-        parts = (part for statement in statements for part in ast.walk(statement))
-        return _only(part for part in parts if isinstance(part, ast.JoinedStr))
-    return _only(statement for statement in statements if isinstance(statement, kinds))
-
-
-def _only(nodes: Iterable[Node]) -> Node | None:
-    found = list(islice(nodes, 2))
-    return found[0] if len(found) == 1 else None
 
 
 # ---- from a node to text

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ast
-import dis
 import functools
-import sys
 from types import CodeType, FunctionType, MethodType
 
 from tracer.capture.expressions import Place, head_text, names_bound
 from tracer.capture.one_line import one_line
-from tracer.capture.source import ParsedSource, Position, end_of, is_same_code, start_of
+from tracer.capture.source import ParsedSource, compile_tree, end_of, is_same_code, start_of
 
 _DEEPEST = 20
-_MARK = 10_000_000
-_PROLOGUE = ("RESUME", "COPY_FREE_VARS", "MAKE_CELL", "CACHE", "RETURN_GENERATOR")
+_FAR_AWAY = 10_000_000
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -99,35 +96,23 @@ def _find_lambda(source: ParsedSource, code: CodeType) -> ast.Lambda | None:
     ]
     if len(lambdas) < 2:
         return lambdas[0] if lambdas else None
-    if sys.version_info >= (3, 11):
-        begin, end = _extent(code)
-        around = (
-            node for node in lambdas if start_of(node.body) <= begin and end <= end_of(node.body)
-        )
-        return max(around, key=lambda node: start_of(node.body), default=None)
     return next((node for node in lambdas if _compiles_to(source, node, code)), None)
 
 
-def _extent(code: CodeType) -> tuple[Position, Position]:
-    """Where what the code's instructions came from begins and ends."""
-    begins: list[Position] = []
-    ends: list[Position] = []
-    if sys.version_info >= (3, 11):
-        for number, (line, end_line, left, right) in enumerate(code.co_positions()):
-            if dis.opname[code.co_code[2 * number]] in _PROLOGUE:
-                continue
-            if line is not None and left is not None:
-                begins.append((line, left))
-            if end_line is not None and right is not None:
-                ends.append((end_line, right))
-    return min(begins), max(ends)
-
-
 def _compiles_to(source: ParsedSource, node: ast.Lambda, code: CodeType) -> bool:
-    """Compile the file with this lambda moved to a line where no other is, and look there."""
-    line, node.lineno = node.lineno, _MARK
+    """Compile the file with this lambda moved to lines where nothing else is, and look there."""
+    _move(node, _FAR_AWAY)
     try:
-        moved = [found for found in source.compile(code.co_flags) if found.co_firstlineno == _MARK]
+        compiled = compile_tree(source.tree, code.co_flags)
+        line = node.lineno
     finally:
-        node.lineno = line
-    return any(is_same_code(code, found, placed=False) for found in moved)
+        _move(node, -_FAR_AWAY)
+    moved = next(found for found in compiled if found.co_firstlineno == line)
+    return is_same_code(code, moved, placed=False)
+
+
+def _move(node: ast.Lambda, lines: int) -> None:
+    for part in ast.walk(node):
+        if isinstance(part, ast.expr | ast.arg | ast.keyword):
+            part.lineno += lines
+            part.end_lineno = (part.end_lineno or 0) + lines

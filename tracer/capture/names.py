@@ -19,7 +19,7 @@ from tracer.capture.contents import (
     namespace_of,
 )
 from tracer.capture.user_code import UserCode
-from tracer.capture.variables import LoopVariables, Scope, read_scopes
+from tracer.capture.variables import LoopVariables, Scope, is_name, read_scopes
 
 _MOST_OBJECTS = 20_000
 _MOST_MODULE_ENTRIES = 100_000
@@ -60,8 +60,8 @@ class NameBook:
         self._is_user = is_user
         self._known: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._most_known = 1024
-        # Variables that held a leaf when it was new, in the order found.
-        self._variables: dict[str, None] = {}
+        # Variables of loops that turned out to be the best name that a leaf has.
+        self._loop_names: set[str] = set()
         self._loops: LoopVariables = {}
         self._vain = 0
         self._wait = 0
@@ -80,28 +80,37 @@ class NameBook:
 
     def _learn(self, unknown: dict[int, Tensor], frame: FrameType | None) -> dict[int, str]:
         scopes = list(read_scopes(frame, self._is_user, self._loops))
-        found = self._try_variables(unknown, scopes)
+        found = self._in_variables(unknown, scopes)
         self._remember({key: unknown[key] for key in found}, found)
         rest = {key: tensor for key, tensor in unknown.items() if key not in found}
         if rest and self._may_search(rest):
             names = _search(rest, scopes, self._is_user)
             self._remember(rest, names)
             self._plan_next(bool(names))
-            self._variables |= dict.fromkeys(filter(str.isidentifier, names.values()))
+            self._loop_names.update(filter(str.isidentifier, names.values()))
             found |= names
         return found
 
-    def _try_variables(
-        self, tensors: dict[int, Tensor], scopes: Iterable[Scope]
+    def variable_of(self, tensor: Tensor, frame: FrameType | None) -> str:
+        """Name a variable that holds this very tensor now; empty where none does.
+
+        For a tensor that is no leaf and may be gone soon: nothing is searched or remembered.
+        """
+        scopes = list(read_scopes(frame, self._is_user, self._loops))
+        return self._in_variables({0: tensor}, scopes, also_of_loops=True).get(0, "")
+
+    def _in_variables(
+        self, tensors: dict[int, Tensor], scopes: Iterable[Scope], *, also_of_loops: bool = False
     ) -> dict[int, str]:
-        """Look first where new leaves were found before: a loop may make one each time."""
+        """Look for tensors in the variables themselves, as is cheap enough for every pass."""
         keys = {id(tensor): key for key, tensor in tensors.items()}
         found: dict[int, str] = {}
         for scope in scopes:
-            for name in self._variables:
-                key = keys.get(id(scope.values.get(name)))
-                if key is not None:
-                    found.setdefault(key, name)
+            for name, value in scope.values.items():
+                if id(value) not in keys or not is_name(name) or keys[id(value)] in found:
+                    continue
+                if also_of_loops or name not in scope.loop_variables - self._loop_names:
+                    found[keys[id(value)]] = name
         return found
 
     def _may_search(self, tensors: dict[int, Tensor]) -> bool:
@@ -151,7 +160,7 @@ class _Search:
 
     def begin_with(self, scope: Scope) -> None:
         """Enter the variables of one scope; scopes come innermost first."""
-        for name, value in scope.values.items():
+        for name, value in scope.named():
             distance = _TO_LOOP_VARIABLE if name in scope.loop_variables else 0
             self._enter(name, value, 0, distance)
 

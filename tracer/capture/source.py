@@ -63,8 +63,6 @@ class ParsedSource:
     def _enter(self, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
             self.parents[child] = node
-            if sys.version_info < (3, 11):
-                cast(Any, child).parent = node  # where `executing` looks for it
         if isinstance(node, ast.expr | ast.stmt):
             self._starting.setdefault(start_of(node), []).append(node)
         if isinstance(node, ast.Call | ast.Attribute):
@@ -113,18 +111,19 @@ class ParsedSource:
     def _compiled(self, flags: int) -> dict[tuple[str, int], list[CodeType]]:
         if flags not in self._codes:
             codes = self._codes[flags] = {}
-            for code in self.compile(flags):
+            for code in compile_tree(self.tree, flags):
                 codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
         return self._codes[flags]
 
-    def compile(self, flags: int) -> list[CodeType]:
-        """Compile the tree as it stands; every code object in it goes out, outermost first."""
-        flags &= _FUTURE
-        with _silenced():
-            found = [compile(self.tree, SOURCE_NAME, "exec", flags=flags, dont_inherit=True)]
-        for code in found:
-            found.extend(const for const in code.co_consts if isinstance(const, CodeType))
-        return found
+
+def compile_tree(tree: ast.Module, flags: int) -> list[CodeType]:
+    """Compile a tree as it stands, with the flags of code; all code goes out, outermost first."""
+    flags &= _FUTURE
+    with _silenced():
+        found = [compile(tree, SOURCE_NAME, "exec", flags=flags, dont_inherit=True)]
+    for code in found:
+        found.extend(const for const in code.co_consts if isinstance(const, CodeType))
+    return found
 
 
 def start_of(node: ast.expr | ast.stmt) -> Position:
@@ -223,21 +222,28 @@ def _with_plain_newlines(text: str) -> str:
 
 
 def is_same_code(code: CodeType, twin: CodeType, *, placed: bool = True) -> bool:
-    """Compare what the compiler made of a text (`placed`: and of where things stand in it).
+    """Compare what the compiler made of two texts.
 
-    Code that is nested in it is compared by its place alone.
+    `placed`: where things stand counts too, and so code that is nested in it is compared by its
+    place alone.
     """
     return (
         code.co_code == twin.co_code
         and (code.co_linetable == twin.co_linetable or not placed)
         and code.co_names == twin.co_names
         and code.co_varnames == twin.co_varnames
+        and code.co_freevars == twin.co_freevars
         and len(code.co_consts) == len(twin.co_consts)
-        and all(map(_is_same_const, code.co_consts, twin.co_consts))
+        and all(
+            _is_same_const(const, other, placed=placed)
+            for const, other in zip(code.co_consts, twin.co_consts, strict=True)
+        )
     )
 
 
-def _is_same_const(const: object, twin: object) -> bool:
+def _is_same_const(const: object, twin: object, *, placed: bool) -> bool:
     if isinstance(const, CodeType) and isinstance(twin, CodeType):
+        if not placed:
+            return is_same_code(const, twin, placed=False)
         return (const.co_name, const.co_firstlineno) == (twin.co_name, twin.co_firstlineno)
     return type(const) is type(twin) and (const == twin or repr(const) == repr(twin))

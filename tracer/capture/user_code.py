@@ -38,7 +38,7 @@ class UserCode:
 
     def wrote(self, filename: str) -> bool:
         """Tell whether the user wrote this file; names like `<string>` count as the user's."""
-        if filename.startswith("<") and filename.endswith(">"):
+        if filename.startswith("<"):
             return not filename.startswith(_GENERATED)
         path = os.path.abspath(filename)
         if _is_within(path, TRACER) or _is_pytorch(path) or _is_launcher(path):

@@ -18,6 +18,7 @@ LoopVariables = dict[int, tuple[CodeType, frozenset[str]]]
 
 # Who calls these may hold the frame's one dictionary of locals.
 _ASKING = frozenset({"locals", "vars", "exec", "eval", "dir"})
+_PYTEST = "@py_builtins"
 _OWN_REFERENCES = 3
 _NO_NAME = re.compile(r"__.*__|_+|_i{1,3}|_[iod]h|_i?\d+")
 _OF_NOTEBOOK = ("In", "Out")
@@ -25,10 +26,17 @@ _OF_NOTEBOOK = ("In", "Out")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The named variables of one frame or module, and which of them `for` loops bind."""
+    """The variables of one frame or module, and which of them `for` loops bind."""
 
     values: dict[str, object]
     loop_variables: frozenset[str]
+
+    def named(self) -> Iterator[tuple[str, object]]:
+        """Yield the variables that a user would call something by, in the order they were made."""
+        hidden = _OF_NOTEBOOK if "get_ipython" in self.values else ()
+        for name, value in self.values.items():
+            if is_name(name) and name not in hidden:
+                yield name, value
 
 
 def read_scopes(
@@ -43,14 +51,14 @@ def read_scopes(
     modules = {id(one.f_globals): one for one in frames if _is_of_module(one)}
     for one in frames:
         if not _is_of_module(one):
-            yield Scope(_named(read_locals(one)), _loop_variables(one.f_code, known))
+            yield Scope(read_locals(one), _loop_variables(one.f_code, known))
     seen: set[int] = set()
     for one in frames:
         if id(one.f_globals) not in seen and type(one.f_globals) is dict:
             seen.add(id(one.f_globals))
             module = modules.get(id(one.f_globals))
             loops = frozenset[str]() if module is None else _loop_variables(module.f_code, known)
-            yield Scope(_named(dict(one.f_globals)), loops)
+            yield Scope(dict(one.f_globals), loops)
 
 
 def read_locals(frame: FrameType) -> dict[str, object]:
@@ -65,7 +73,7 @@ def read_locals(frame: FrameType) -> dict[str, object]:
     if sys.version_info >= (3, 13) or not code.co_flags & CO_OPTIMIZED:
         found = frame.f_locals
         return dict(found) if code.co_flags & CO_OPTIMIZED or type(found) is dict else {}
-    if sys.gettrace() is not None or not _ASKING.isdisjoint(code.co_names):
+    if sys.gettrace() is not None or _asks_for_locals(code):
         return {}
     shared = frame.f_locals
     values = dict(shared)
@@ -79,14 +87,14 @@ def is_name(name: object) -> TypeGuard[str]:
     return type(name) is str and name.isidentifier() and not _NO_NAME.fullmatch(name)
 
 
+def _asks_for_locals(code: CodeType) -> bool:
+    """Tell a function that may hold its own locals; pytest makes it ask only when a test fails."""
+    return _PYTEST not in code.co_names and not _ASKING.isdisjoint(code.co_names)
+
+
 def _forget(code: CodeType, shared: dict[str, object]) -> None:
     for name in code.co_varnames + code.co_cellvars + code.co_freevars:
         shared.pop(name, None)
-
-
-def _named(values: dict[str, object]) -> dict[str, object]:
-    hidden = _OF_NOTEBOOK if "get_ipython" in values else ()
-    return {name: value for name, value in values.items() if is_name(name) and name not in hidden}
 
 
 def _is_of_module(frame: FrameType) -> bool:
