@@ -69,7 +69,7 @@ def draw_dot(
 def format_of(path_or_format: str | os.PathLike[str]) -> str:
     """Tell which of `FORMATS` a path or a bare name asks for; raises `RenderError` for another."""
     text = os.fspath(path_or_format)
-    format = (os.path.splitext(text)[1] or f".{text}")[1:].lower()
+    format = text.rpartition(".")[2].lower()
     if format not in FORMATS:
         known = ", ".join(f".{name}" for name in FORMATS)
         raise RenderError(f"cannot draw to {text!r}: end its name in one of {known}")

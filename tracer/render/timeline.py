@@ -36,6 +36,8 @@ from tracer.render.columns import Columns, Tone
 from tracer.render.pass_lines import pass_lines
 from tracer.render.plain import plain_event
 
+_MERGED = (Forward.kind, "cut")
+
 MANY_PASSES = 12
 """From this many passes on, a timeline of all of them tells each in one line."""
 
@@ -61,6 +63,7 @@ def timeline_text(
         if until is not None and event.seq >= until:
             break
         yield from teller.tell(event)
+    yield from teller.finish()
 
 
 def timeline_jsonl(trace: TraceRecord, *, pass_id: int | None = None) -> Iterator[str]:
@@ -96,6 +99,15 @@ class _Said:
     counts: bool = False
 
 
+@dataclass(slots=True)
+class _Held:
+    """A line held back to see how often it comes in a row."""
+
+    event: Event
+    said: _Said
+    times: int = 1
+
+
 class _Teller:
     """Turns events into lines, knowing which passes are running."""
 
@@ -106,17 +118,33 @@ class _Teller:
         self._section: object = "nothing"
         self._main_file = main_file(trace)
         self._titles: dict[int, tuple[str, ...]] = {}
+        self._held: _Held | None = None
 
     def tell(self, event: Event) -> Iterator[str]:
-        """The lines of one event."""
+        """The lines that are complete with this event: equal operations in a row are one line."""
         if isinstance(event, PassBegin):
+            yield from self.finish()
             self._begin(event)
         elif isinstance(event, PassEnd):
+            yield from self.finish()
             yield from self._end(event)
         else:
             said = self._say(event)
-            yield from self._enter(event)
-            yield self._row(event, said)
+            held = self._held
+            if held is not None and (held.said, held.event.pass_id) == (said, event.pass_id):
+                held.times += 1
+                return
+            yield from self.finish()
+            self._held = _Held(event, said)
+            if said.event not in _MERGED:
+                yield from self.finish()
+
+    def finish(self) -> Iterator[str]:
+        """The lines that were held back."""
+        held, self._held = self._held, None
+        if held is not None:
+            yield from self._enter(held.event)
+            yield self._row(held.event, held.said, held.times)
 
     # ---- sections
 
@@ -170,7 +198,7 @@ class _Teller:
             yield self._row(event, said)
         del self._running[running.record.id]
 
-    def _row(self, event: Event, said: _Said) -> str:
+    def _row(self, event: Event, said: _Said, times: int = 1) -> str:
         running = self._running.get(event.pass_id or 0)
         step = ""
         if running is not None:
@@ -181,7 +209,8 @@ class _Teller:
         else:
             time = f"{event.t_ns / 1e6:.3f} ms"
         place = self._columns.place(said.site, self._main_file)
-        return self._columns.row((step, time, said.event, said.where, place, said.text), said.tone)
+        text = f"{said.text}  ×{times}" if times > 1 else said.text
+        return self._columns.row((step, time, said.event, said.where, place, text), said.tone)
 
     # ---- what each kind of event says
 
@@ -246,12 +275,14 @@ class _Teller:
             return _Said("node", counts=True)
         node = running.graph.nodes[event.node]
         received = words.padded(_received(running, event), 16)
-        text = "   ".join((received, *_returned(running, event))).rstrip()
+        returned = () if event.end_ns is None else _returned(running, event)
+        text = "   ".join((received, *returned)).rstrip()
         wrong = any(map(words.not_finite, (*event.received, *event.returned)))
         if event.end_ns is None:
             text, wrong = f"{text}   raised", True
         tone = Tone.WRONG if wrong else Tone.PLAIN
-        return _Said(node.name, running.titles[node.id], node.site, text, tone, counts=True)
+        where = running.titles[node.id].removeprefix(f"{words.op_name(node)} · ")
+        return _Said(node.name, where, node.site, text, tone, counts=True)
 
     @_say.register
     def _(self, event: Accumulate) -> _Said:
