@@ -66,7 +66,10 @@ def test_a_function_is_found_where_it_was_written(
 ) -> None:
     assert SiteTable(script=SCRIPT).function_site(function) == (
         Site(
-            id=1, file=__file__, line=line_of(head), statement=head.strip(),
+            id=1,
+            file=__file__,
+            line=line_of(head),
+            statement=head.strip(),
             function=outer if HAS_POSITIONS else "<module>",
         ),
         text,
@@ -76,7 +79,11 @@ def test_a_function_is_found_where_it_was_written(
 @pytest.mark.parametrize(
     ("function", "text"),
     [
-        (len, "len"), ([].append, "append"), (str.join, "join"), (dict, "dict"), (Clip, "Clip"),
+        (len, "len"),
+        ([].append, "append"),
+        (str.join, "join"),
+        (dict, "dict"),
+        (Clip, "Clip"),
         (3, "int"),
     ],
 )
@@ -97,8 +104,7 @@ def test_a_lambdas_text_is_its_body() -> None:
     assert texts_of(lambda grad: grad * grad) == ["grad * grad"]
     assert texts_of(
         lambda grad: (
-            grad
-            * 2  # twice
+            grad * 2  # twice
         ),
     ) == ["grad * 2"]
 
@@ -121,5 +127,6 @@ def test_a_lambda_that_was_given_a_name_is_bound_to_it() -> None:
 
 def test_a_lambda_without_source_is_called_a_lambda() -> None:
     assert SiteTable(script=SCRIPT).function_site(eval("\nlambda g: g * 2")) == (
-        Site(1, "<string>", 2), "<lambda>",
+        Site(1, "<string>", 2),
+        "<lambda>",
     )

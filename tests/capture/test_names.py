@@ -68,7 +68,12 @@ def test_items_and_attributes_are_written_as_python_would() -> None:
         "self = Thing(w=leaf(), inner=Thing(v=[leaf()]))\nlook()"
     )
     wanted = [
-        "params[0]", "params[1][1]", "weights['w1']", "weights[2]", 'weights["in\'s"]', "self.w",
+        "params[0]",
+        "params[1][1]",
+        "weights['w1']",
+        "weights[2]",
+        'weights["in\'s"]',
+        "self.w",
         "self.inner.v[0]",
     ]
     assert names_in(source, *wanted, Thing=SimpleNamespace) == wanted
@@ -98,8 +103,12 @@ class Slotted:
 )
 def test_what_containers_hold_is_found(make: Any, name: str) -> None:
     tensor = leaf()
-    assert names_in("def f(held):\n    look()\nf(held())", "tensor()", tensor=lambda: tensor,
-                    held=lambda: make(tensor)) == [name]
+    assert names_in(
+        "def f(held):\n    look()\nf(held())",
+        "tensor()",
+        tensor=lambda: tensor,
+        held=lambda: make(tensor),
+    ) == [name]
 
 
 class Net(nn.Module):
@@ -114,11 +123,17 @@ class Net(nn.Module):
 
 def test_what_a_module_holds_is_named_as_pytorch_does() -> None:
     wanted = [
-        "model.encoder[0].weight", "model.encoder[1]['out'].bias", "model.mean", "model.scale",
+        "model.encoder[0].weight",
+        "model.encoder[1]['out'].bias",
+        "model.mean",
+        "model.scale",
         "model.extras[0]",
     ]
     assert names_in("model = Net()\nlook()", *wanted, Net=Net) == [
-        "model.encoder.0.weight", "model.encoder.1.out.bias", "model.mean", "model.scale",
+        "model.encoder.0.weight",
+        "model.encoder.1.out.bias",
+        "model.mean",
+        "model.scale",
         "model.extras[0]",
     ]
 
@@ -244,13 +259,19 @@ def test_no_code_of_the_users_is_run() -> None:
     odd = OddModule()
     nn.Module.__setattr__(odd, "layer", nn.Linear(1, 1))
     values = {
-        "trap": trap, "hidden": object.__new__(Hidden), "odd_list": OddList([leaf()]),
-        "odd_dict": OddDict(a=leaf()), "odd": odd, "keys": {(1, 2): leaf(), 1.5: leaf()},
+        "trap": trap,
+        "hidden": object.__new__(Hidden),
+        "odd_list": OddList([leaf()]),
+        "odd_dict": OddDict(a=leaf()),
+        "odd": odd,
+        "keys": {(1, 2): leaf(), 1.5: leaf()},
     }
     wanted = ["get()[0]", "get()[1]", "leaf()"]
     tensors = [trap.__dict__["w"], odd.__dict__["_modules"]["layer"].weight]
     assert names_in("look()", *wanted, get=lambda: tensors, **values) == [
-        "trap.w", "odd.layer.weight", "?",
+        "trap.w",
+        "odd.layer.weight",
+        "?",
     ]
 
 
@@ -267,7 +288,8 @@ def test_the_search_is_bounded() -> None:
     wide[2999].append(leaf())
     deep = [[[[[leaf()]]]]]
     assert names_in("look()", "wide[2999][3000]", "deep[0][0][0][0][0]", wide=wide, deep=deep) == [
-        "?", "?",
+        "?",
+        "?",
     ]
 
 

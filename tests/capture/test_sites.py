@@ -94,7 +94,9 @@ def test_an_assignment_in_place_reads_as_it_is_written(run: Callable[[str], Seen
 def test_the_parts_of_one_statement_are_sites_of_their_own(run: Callable[[str], Seen]) -> None:
     seen = run("z = x.relu() * w + x.relu()")
     assert [(site.id, *said(site)) for site in seen.sites] == [
-        (1, "x.relu()", ()), (2, "x.relu() * w", ()), (3, "x.relu()", ()),
+        (1, "x.relu()", ()),
+        (2, "x.relu() * w", ()),
+        (3, "x.relu()", ()),
         (4, "x.relu() * w + x.relu()", ("z",)),
     ]
     assert {site.statement for site in seen.sites} == {"z = x.relu() * w + x.relu()"}
@@ -103,7 +105,9 @@ def test_the_parts_of_one_statement_are_sites_of_their_own(run: Callable[[str], 
 def test_a_with_block_is_entered_and_left_at_its_head(run: Callable[[str], Seen]) -> None:
     seen = run("with x.relu() as k:\n    pass\n")
     assert [(site.line, site.expression) for site in seen.sites] == [
-        (1, "x.relu()"), (1, "with x.relu() as k"), (1, "with x.relu() as k"),
+        (1, "x.relu()"),
+        (1, "with x.relu() as k"),
+        (1, "with x.relu() as k"),
     ]
     assert seen.last.statement == "with x.relu() as k:"
 
@@ -143,7 +147,8 @@ def test_a_decorator_reads_as_it_is_written(run: Callable[[str], Seen]) -> None:
 def test_a_line_is_that_of_the_operation(run: Callable[[str], Seen]) -> None:
     seen = run("z = (x\n     .relu()\n     .sum())\n")
     assert [(site.line, site.text) for site in seen.sites] == [
-        (2, "x.relu()"), (3, "z = x.relu().sum()"),
+        (2, "x.relu()"),
+        (3, "z = x.relu().sum()"),
     ]
 
 
@@ -212,8 +217,11 @@ def test_the_values_that_loops_stand_at_are_read_outermost_first(
     )
     inner = (("t", "0.5"), ("name", "'a'"))
     assert seen.loops == [
-        (("epoch", "0"), *inner), (("epoch", "0"),),
-        (("epoch", "1"), *inner), (("epoch", "1"),), (),
+        (("epoch", "0"), *inner),
+        (("epoch", "0"),),
+        (("epoch", "1"), *inner),
+        (("epoch", "1"),),
+        (),
     ]
 
 
@@ -225,9 +233,12 @@ def test_the_values_of_a_function_and_of_a_comprehension_are_read(
         "    return [x * w for u in 'ab' for v in (True, 2**70)]\nf()\n"
     )
     assert seen.loops == [
-        (("t", "1"),), (("t", "2"),),
-        (("u", "'a'"), ("v", "True")), (("u", "'a'"),),
-        (("u", "'b'"), ("v", "True")), (("u", "'b'"),),
+        (("t", "1"),),
+        (("t", "2"),),
+        (("u", "'a'"), ("v", "True")),
+        (("u", "'a'"),),
+        (("u", "'b'"), ("v", "True")),
+        (("u", "'b'"),),
     ]
 
 
@@ -266,7 +277,10 @@ def test_a_site_found_by_many_threads_at_once_is_one_site(run: Callable[[str], S
 def output_of(program: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
-        capture_output=True, text=True, timeout=60, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
     )
     assert done.stderr == ""
     return done.stdout
@@ -274,23 +288,24 @@ def output_of(program: str) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_child_forked_while_a_site_is_looked_up_can_look_up_its_own() -> None:
-    assert output_of(
-        "import os, sys, threading\n"
-        "from tracer.capture import sites\n"
-        "held, done = threading.Event(), threading.Event()\n"
-        "def hold():\n    with sites._lock:\n        held.set(); done.wait()\n"
-        "thread = threading.Thread(target=hold); thread.start(); held.wait()\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    os._exit(0 if sites.SiteTable().site_of(sys._getframe()) else 1)\n"
-        "status = os.waitpid(child, 0)[1]; done.set(); thread.join(); print(status)\n"
-    ) == "0\n"
+    assert (
+        output_of(
+            "import os, sys, threading\n"
+            "from tracer.capture import sites\n"
+            "held, done = threading.Event(), threading.Event()\n"
+            "def hold():\n    with sites._lock:\n        held.set(); done.wait()\n"
+            "thread = threading.Thread(target=hold); thread.start(); held.wait()\n"
+            "child = os.fork()\n"
+            "if not child:\n"
+            "    os._exit(0 if sites.SiteTable().site_of(sys._getframe()) else 1)\n"
+            "status = os.waitpid(child, 0)[1]; done.set(); thread.join(); print(status)\n"
+        )
+        == "0\n"
+    )
 
 
 def test_finding_sites_needs_no_torch() -> None:
-    assert output_of(
-        "import sys, tracer.capture.sites; print('torch' in sys.modules)"
-    ) == "False\n"
+    assert output_of("import sys, tracer.capture.sites; print('torch' in sys.modules)") == "False\n"
 
 
 def test_a_known_place_costs_a_few_plain_calls() -> None:

@@ -45,7 +45,8 @@ def test_what_was_edited_since_it_was_loaded_gives_no_text(load: Load) -> None:
     loaded["g"](Probe(seen))
     loaded["f"](Probe(seen))
     assert [(site.line, site.text, site.statement) for site in seen.sites] == [
-        (5, "", ""), (2, "x * 2", "return x * 2"),
+        (5, "", ""),
+        (2, "x * 2", "return x * 2"),
     ]
     assert dict(seen.table.sources()) == {}
 
@@ -118,12 +119,16 @@ def test_a_cell_is_called_as_its_notebook_calls_it(
     vars(module)["InteractiveShell"] = shell
     vars(shell)["_instance"] = running
     vars(running)["compile"] = compiler
-    vars(compiler)["_filename_map"] = {CELL: 3}
+    vars(compiler)["_filename_map"] = {CELL: 3, "<ipython-input-5-abc>": 3}
     monkeypatch.setitem(sys.modules, "IPython.core.interactiveshell", module)
     seen = Seen()
-    for name in (CELL, "<ipython-input-4-abc>"):
+    for name in (CELL, "<ipython-input-4-abc>", "<ipython-input-5-abc>"):
         run_code(compile("x * 2", name, "exec"), seen)
-    assert [site.file for site in seen.sites] == ["Cell In[3]", "<ipython-input-4-abc>"]
+    assert [site.file for site in seen.sites] == [
+        "Cell In[3]",
+        "<ipython-input-4-abc>",
+        "<ipython-input-5-abc>",
+    ]
 
 
 def test_source_is_read_in_the_encoding_it_declares(tmp_path: Path) -> None:
@@ -160,9 +165,7 @@ def test_code_given_on_the_command_line_is_found() -> None:
         "import sys; from tracer.capture.sites import SiteTable\n"
         "site = SiteTable().site_of(sys._getframe())\nprint(site.text)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("site = SiteTable().site_of(sys._getframe())\n", "")
 
 

@@ -26,8 +26,19 @@ Reader = Callable[[Any], Iterable[Part]]
 _Slots = tuple[tuple[str, MemberDescriptorType], ...]
 
 _LEADING_NOWHERE = (
-    type, str, bytes, bytearray, int, float, complex, FunctionType, BuiltinFunctionType,
-    MethodType, CodeType, FrameType, ModuleType,
+    type,
+    str,
+    bytes,
+    bytearray,
+    int,
+    float,
+    complex,
+    FunctionType,
+    BuiltinFunctionType,
+    MethodType,
+    CodeType,
+    FrameType,
+    ModuleType,
 )
 
 

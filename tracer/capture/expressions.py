@@ -29,11 +29,22 @@ _With = ast.With | ast.AsyncWith
 _Branch = ast.If | ast.While | ast.Assert | ast.IfExp
 
 _MAKING_VALUES = (
-    "CALL", "PRECALL", "BINARY_", "UNARY_", "INPLACE_", "COMPARE_", "LOAD_ATTR", "LOAD_METHOD",
+    "CALL",
+    "PRECALL",
+    "BINARY_",
+    "UNARY_",
+    "INPLACE_",
+    "COMPARE_",
+    "LOAD_ATTR",
+    "LOAD_METHOD",
 )
 _STORING = ("STORE_", "UNPACK_", "DELETE_")
 _OF_WITH = (
-    "BEFORE_WITH", "BEFORE_ASYNC_WITH", "SETUP_WITH", "SETUP_ASYNC_WITH", "WITH_EXCEPT_START",
+    "BEFORE_WITH",
+    "BEFORE_ASYNC_WITH",
+    "SETUP_WITH",
+    "SETUP_ASYNC_WITH",
+    "WITH_EXCEPT_START",
 )
 # Until Python 3.12.4 what begins a loop stands where the whole loop does, later where `in` leads.
 _WHOLE_LOOPS = sys.version_info < (3, 12, 5)
@@ -102,8 +113,10 @@ def _node_by_position(
         before, position = islice(code.co_positions(), lasti // 2 - 1, lasti // 2 + 1)
         node = _node_between(source, position, operation)
         # The arguments of `__exit__` are the only constants that stand just where their call does.
-        is_exit = operation == "CALL" and before == position and (
-            dis.opname[code.co_code[lasti - 2]] == "LOAD_CONST"
+        is_exit = (
+            operation == "CALL"
+            and before == position
+            and (dis.opname[code.co_code[lasti - 2]] == "LOAD_CONST")
         )
         return node and _settle(source, node, "BEFORE_WITH" if is_exit else operation)
     return None

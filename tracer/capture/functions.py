@@ -91,7 +91,8 @@ def _place_of_lambda(source: ParsedSource, node: ast.Lambda) -> Place:
 def _find_lambda(source: ParsedSource, code: CodeType) -> ast.Lambda | None:
     """Pick, of the lambdas that begin on the code's first line, the one that it comes from."""
     lambdas = [
-        node for node in source.parents
+        node
+        for node in source.parents
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
     ]
     if len(lambdas) < 2:

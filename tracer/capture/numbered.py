@@ -72,7 +72,8 @@ class _NumberedTree:
         """Read from the lines of code which node each of its instructions was made for."""
         return {
             offset: self._nodes[number - 1]
-            for begin, end, number in code.co_lines() if number is not None
+            for begin, end, number in code.co_lines()
+            if number is not None
             for offset in range(begin, end, 2)
         }
 

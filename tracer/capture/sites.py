@@ -19,6 +19,7 @@ from tracer.capture.variables import read_locals
 from tracer.records.graph import Site
 
 _LONGEST_VALUE = 40
+_CELL = "Cell In["
 
 
 class SiteTable:
@@ -39,6 +40,7 @@ class SiteTable:
         self._origins: dict[int, ParsedSource | None] = {}
         self._parsed: dict[str, list[ParsedSource]] = {}
         self._texts: dict[str, str | None] = {}
+        self._files: dict[str, str] = {}
 
     def site_of(self, frame: FrameType | None) -> Site | None:
         """Find the site of the nearest user frame, from `frame` outward; None without one."""
@@ -139,17 +141,30 @@ class SiteTable:
         return self._origins[id(code)]
 
     def _intern(self, code: CodeType, place: Place, function: str) -> Site:
-        file = _shown_file(code.co_filename)
+        file = self._shown(code.co_filename)
         site = self._sites.get((file, function, place))
         if site is None:
             site = self._sites[file, function, place] = Site(
-                id=next(self._ids), file=file, line=place.line, function=function,
-                expression=place.expression, targets=place.targets, statement=place.statement,
+                id=next(self._ids),
+                file=file,
+                line=place.line,
+                function=function,
+                expression=place.expression,
+                targets=place.targets,
+                statement=place.statement,
             )
             self._loops[site.id] = tuple(dict.fromkeys(place.loops))
         if self.is_user(code):
             self._note_text(file, self._origins.get(id(code)))
         return site
+
+    def _shown(self, name: str) -> str:
+        """Name a file as a traceback does, but no two cells alike: their numbers may repeat."""
+        if name not in self._files:
+            shown = _shown_file(name)
+            is_taken = shown.startswith(_CELL) and shown in self._files.values()
+            self._files[name] = name if is_taken else shown
+        return self._files[name]
 
     def _note_text(self, file: str, source: ParsedSource | None) -> None:
         """Keep a file's text; none where some of the code that ran is not in it."""
@@ -175,7 +190,7 @@ def _shown_file(name: str) -> str:
     """Name a file as a traceback does: a notebook's cell by its number, a file by its full path."""
     cell = _cell_number(name)
     if cell is not None:
-        return f"Cell In[{cell}]"
+        return f"{_CELL}{cell}]"
     return os.path.abspath(name) if os.path.exists(name) else name
 
 

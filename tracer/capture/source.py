@@ -86,7 +86,8 @@ class ParsedSource:
     def statements_on(self, line: int) -> list[ast.stmt]:
         """Find the statements of which a part stands on a line; of a compound one, its head."""
         return [
-            node for node in self.parents
+            node
+            for node in self.parents
             if isinstance(node, ast.stmt) and node.lineno <= line <= head_end_of(node)[0]
         ]
 

@@ -11,12 +11,19 @@ TRACER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _INSTALLED = ("site-packages", "dist-packages")
 _STANDARD = (
-    os.path.dirname(os.__file__), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"),
+    os.path.dirname(os.__file__),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("platstdlib"),
 )
 _PLUMBING = ("contextlib.py", "functools.py", "runpy.py", "threading.py")
 _GENERATED = (
-    "<frozen ", "<eval_with_key>", "<attrs generated", "<__array_function__", "<decorator-gen",
-    "<lambdifygenerated", "<unknown>",
+    "<frozen ",
+    "<eval_with_key>",
+    "<attrs generated",
+    "<__array_function__",
+    "<decorator-gen",
+    "<lambdifygenerated",
+    "<unknown>",
 )
 
 
