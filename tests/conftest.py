@@ -12,6 +12,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-goldens", action="store_true", help="write what tests get as what they expect"
     )
+    parser.addoption(
+        "--programs", type=int, default=500, help="how many random programs to try (500)"
+    )
 
 
 @pytest.fixture

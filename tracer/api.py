@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from tracer.errors import NotInTraceError
 from tracer.records.events import Pass
@@ -30,8 +30,8 @@ R = TypeVar("R")
 class Trace:
     """A recording: while it lasts a context manager, afterwards what was recorded.
 
-    Made by `trace` (to record) and `load` (to read a file). Everything shown is taken from `record`,
-    a plain `TraceRecord`.
+    Made by `trace` (to record) and `load` (to read a file). Everything shown is taken from
+    `record`, a plain `TraceRecord`.
     """
 
     def __init__(
@@ -178,7 +178,8 @@ class Trace:
     def __repr__(self) -> str:
         record = self.record
         count = len(record.passes)
-        return f"<Trace of {record.run.script or 'this process'}: {count} pass{'es'[: 2 * (count != 1)]}>"
+        what = "pass" if count == 1 else "passes"
+        return f"<Trace of {record.run.script or 'this process'}: {count} {what}>"
 
 
 class Recording:

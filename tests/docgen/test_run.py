@@ -29,11 +29,12 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 @dataclass(frozen=True)
 class Ran:
-    """A run, and what was in its trace while that was there: event kinds and passes by block."""
+    """A run, and what was in its trace while that was there: event kinds and passes by block, and sources."""
 
     run: DocumentRun
     events: list[list[str]]
     passes: list[list[Pass]]
+    sources: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def ran(broken: Document) -> Ran:
     with run_document(broken) as run:
         parts = [run.trace_of(number) for number in range(len(broken.code))]
         events = [[event.kind for event in part.events] for part in parts]
-        return Ran(run, events, [list(part.passes) for part in parts])
+        passes = [list(part.passes) for part in parts]
+        return Ran(run, events, passes, list(run.trace.sources))
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,10 @@ def test_what_was_recorded_before_the_process_ended_is_kept_and_belongs_to_its_b
     assert all("mark" not in found for found in ran.events)
 
 
+def test_only_the_document_is_among_the_sources(ran, broken):
+    assert ran.sources == [str(broken.path)]
+
+
 def test_sources_are_found_though_a_block_is_no_python(ran):
     assert ran.passes[4][0].site.expression == "(x * 3).sum().backward()"
 
@@ -133,7 +139,8 @@ def test_a_document_may_leave_early_without_failing(tmp_path):
 
 
 def test_a_document_that_cannot_be_run_says_why_in_one_line(monkeypatch):
-    monkeypatch.setattr("tracer.docgen.run._START", "raise SystemExit('no such thing')")
+    failing = ("-c", "raise SystemExit('no such thing')")
+    monkeypatch.setattr("tracer.docgen.run._PROCESS", failing)
     with run_document(parse_script(DOCUMENTS / "gone.py", "x = 1\n")) as ran:
         assert ran.problem == "gone.py could not be run (exit status 1): no such thing"
         assert ran.blocks == ()

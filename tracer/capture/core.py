@@ -1,22 +1,23 @@
-"""Chooses the compiled core, or the same in Python where none was built, and tells it about torch."""
+"""Finds the compiled core and tells it about torch."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from importlib import import_module
 
 import torch
 from torch.autograd.function import _HookMixin
 
+from tracer.errors import TracerError
 from tracer.records.stream import DTYPE_CODES
 
 try:
-    from tracer.capture import _core as core
-
-    COMPILED = True
-except ImportError:
-    from tracer.capture import core_in_python as core  # type: ignore[no-redef]
-
-    COMPILED = False
+    core = import_module("tracer.capture._core")
+except ImportError as error:
+    raise TracerError(
+        "recording needs the compiled core, which this installation lacks: install a C compiler "
+        "and install autograd-tracer again. Reading traces works without it."
+    ) from error
 
 Around = core.Around
 Book = core.Book
@@ -33,9 +34,9 @@ register_hook = core.register_hook
 walk = core.walk
 
 
-def _dtypes() -> dict[torch.dtype, tuple[int, int]]:
+def _dtypes() -> dict[torch.dtype, int]:
     known = ((getattr(torch, name, None), code) for name, code in DTYPE_CODES.items())
-    return {dtype: (code, dtype.itemsize) for dtype, code in known if dtype is not None}
+    return {dtype: code for dtype, code in known if dtype is not None}
 
 
 core.setup(
@@ -49,5 +50,5 @@ core.setup(
     _HookMixin._register_hook,
     torch._C.DisableTorchFunction,
     _dtypes(),
+    getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
 )
-

@@ -35,7 +35,7 @@ OUR_KEY = -1
 
 
 class LivePass:
-    """One engine run while it lasts: its probes, the hooks it wrapped, what is still to be entered."""
+    """One engine run while it lasts: its probes, the hooks it wrapped, what is still to enter."""
 
     def __init__(self, session: Session, pass_id: int, graph: Graph, walk: structure.Walk) -> None:
         self.session = session
@@ -209,7 +209,7 @@ class Engine:
         return passes[-1] if passes else None
 
     def claim(self, state: Any, task: int) -> bool:
-        """Whether the engine run numbered `task`, seen for the first time by `state`, is its own."""
+        """Whether the engine run numbered `task`, which `state` sees first, is its own."""
         if task == -1 or task in self._tasks:
             return bool(self._tasks.get(task) == state.id)
         innermost = self.running()

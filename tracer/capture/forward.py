@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 OBSERVE, IGNORE, WRITE, SET_GRAD, GET_GRAD = range(5)
-"""What the mode does with a function, as `Op` takes it: record it, call it unseen, or record what it
-writes to a leaf's data or to its `.grad` (in C where it can, else through the callbacks), or that a
-`.grad` is read where there can be none."""
+"""What the mode does with a function, as `Op` takes it: record it, call it unseen, or record what
+it writes to a leaf's data or to its `.grad` (in C where it can, else through the callbacks), or
+that a `.grad` is read where there can be none."""
 
 _ACTIONS = {"Tensor.grad.__set__": SET_GRAD, "Tensor.grad.__get__": GET_GRAD}
 
@@ -29,23 +29,22 @@ After = Callable[[Any, Any, BaseException | None], None]
 
 _GETTERS_THAT_COMPUTE = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 _IGNORED = frozenset(
-    (
-        "backward grad size dim numel nelement stride storage_offset is_contiguous data_ptr "
-        "element_size type is_floating_point is_complex is_signed is_inference has_names "
-        "get_device untyped_storage storage storage_type __len__ __hash__ __repr__ __format__ "
-        "__dir__ __reduce_ex__ __deepcopy__ __contains__ ndimension is_same_size _is_view "
-        "_make_subclass _is_zerotensor is_neg is_conj result_type can_cast promote_types "
-        "is_nonzero is_distributed is_pinned is_set_to is_shared set_default_dtype "
-        "get_default_dtype set_default_device is_tensor is_storage finfo iinfo broadcast_shapes "
-        "save load is_grad_enabled _get_tracing_state names align_as align_to rename "
-        "share_memory_ pin_memory module_load __delitem__ __dlpack__ __dlpack_device__ "
-        "__torch_function__ sym_size sym_numel sym_stride manual_seed seed initial_seed "
-        "get_rng_state set_rng_state handle_torch_function is_vulkan_available "
-        "set_printoptions _has_compatible_shallow_copy_type"
-    ).split()
+    """
+    backward grad size dim numel nelement stride storage_offset is_contiguous data_ptr element_size
+    type is_floating_point is_complex is_signed is_inference has_names get_device untyped_storage
+    storage storage_type __len__ __hash__ __repr__ __format__ __dir__ __reduce_ex__ __deepcopy__
+    __contains__ ndimension is_same_size _is_view _make_subclass _is_zerotensor is_neg is_conj
+    result_type can_cast promote_types is_nonzero is_distributed is_pinned is_set_to is_shared
+    set_default_dtype get_default_dtype set_default_device is_tensor is_storage finfo iinfo
+    broadcast_shapes save load is_grad_enabled _get_tracing_state names align_as align_to rename
+    share_memory_ pin_memory module_load __delitem__ __dlpack__ __dlpack_device__ manual_seed seed
+    __torch_function__ sym_size sym_numel sym_stride initial_seed get_rng_state set_rng_state
+    handle_torch_function is_vulkan_available set_printoptions _has_compatible_shallow_copy_type
+    """.split()  # noqa: SIM905
 )
 _TO_PYTHON = frozenset(
-    "item tolist numpy __float__ __int__ __bool__ __index__ __complex__ __array__".split()
+    ["item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__", "__complex__"]
+    + ["__array__"]
 )
 _AUGMENTED = frozenset(
     f"__i{name}__"
@@ -57,7 +56,7 @@ _AUGMENTED = frozenset(
 
 
 def qualified_name(function: Any) -> str:
-    """The function's name as a user writes it: `torch.mul`, `Tensor.add_`, `Tensor.grad.__get__`."""
+    """The function's name as a user writes it: `torch.mul`, `Tensor.grad.__get__`."""
     name = getattr(function, "__name__", type(function).__name__)
     if name in ("__get__", "__set__", "__delete__"):
         owner = getattr(getattr(function, "__self__", None), "__name__", "?")
@@ -248,7 +247,8 @@ class Operations:
         return args[0], args[0].requires_grad
 
     def _after_requires_grad(self, token: Any, result: Any, error: BaseException | None) -> None:
-        tensor, required = token
+        tensor: Tensor = token[0]
+        required: bool = token[1]
         if error is not None or tensor.requires_grad == required:
             return
         if required:
@@ -321,7 +321,7 @@ class Operations:
         self._emit(op, (source,), (result,), site, seq, t_ns, Cut(kind, names))
 
     def _sever(self, tensor: Tensor, names: tuple[str, ...]) -> None:
-        """Remember a tensor that lost its history: should it become a leaf, that is worth telling."""
+        """Remember a tensor that lost its history: becoming a leaf is worth telling then."""
         if len(self._severed) > 4096:
             self._severed = {k: v for k, v in self._severed.items() if v[0]() is not None}
         self._severed[id(tensor)] = (weakref.ref(tensor), names)

@@ -19,9 +19,9 @@ Leaves = dict[int, tuple[Tensor, LeafState]]
 class GraphBook:
     """Finds the graph of a walk by its structure, and reads it in full only on first sight.
 
-    Two walks have the same structure when their nodes agree in name, shapes, dtypes, devices, source
-    site, module and (for leaves) name, and their edges and roots agree. The comparison is of the
-    whole key, not of a digest of it.
+    Two walks have the same structure when their nodes agree in type, shapes, dtypes, source site,
+    operation, module and (for leaves) name, and their edges and roots agree. The comparison is of
+    the whole key, not of a digest of it.
     """
 
     def __init__(self, session: Session) -> None:
@@ -45,15 +45,11 @@ class GraphBook:
         ]
         _name_outputs_only(walk, origins)
         metas = [structure.output_metas(fn) for fn in walk.fns]
-        graph = structure.read_graph(
-            walk, origins, metas, graph_id=len(self._graphs) + 1
-        )
+        graph = structure.read_graph(walk, origins, metas, graph_id=len(self._graphs) + 1)
         self._session.recorder.writer.put(graph)
         return graph
 
-    def _origin(
-        self, sequence_nr: int, leaf: tuple[Tensor, LeafState] | None
-    ) -> structure.Origin:
+    def _origin(self, sequence_nr: int, leaf: tuple[Tensor, LeafState] | None) -> structure.Origin:
         session = self._session
         if leaf is not None:
             name = session.leaf_name(leaf[1])

@@ -109,7 +109,7 @@ class Ledger:
     # ---- what user code writes
 
     def targets(self, tensors: Iterable[Tensor]) -> list[_Target]:
-        """Which leaves an in-place operation on these tensors is about to write, and what they hold."""
+        """Which leaves an in-place operation on these tensors writes, and what they hold now."""
         found = []
         for tensor in tensors:
             target = self._target(tensor)
@@ -144,7 +144,7 @@ class Ledger:
             return self._recorder.entry(leaf.grad)
         if target.state.mark != _mark(leaf):
             return self._recorder.entry(leaf)
-        return target.state.data
+        return bytes(target.state.data)
 
     def written(self, targets: Iterable[_Target], how: str, site: int) -> None:
         """Record what an in-place operation left in the leaves it wrote."""
@@ -175,7 +175,7 @@ class Ledger:
         self._recorder.data_write(state.id, how, before, after, site)
 
     def alias(self, alias: Tensor, original: Tensor) -> None:
-        """Remember that writing to `alias` (`x.data`, `x.detach()`) writes to a leaf or its `.grad`."""
+        """Remember that writing to `alias` (`x.data`) writes to a leaf or its `.grad`."""
         target = self._target(original)
         if target is None or alias is original:
             return

@@ -17,8 +17,9 @@ _NODE = re.compile(r'"?(?<![\w.])(\d{6,})"?(?![\w.])')
 def draw_likeness(outputs: Sequence[Any], walk: structure.Walk) -> tuple[str, str]:
     """torchviz's DOT for the roots, and why there is none where it failed.
 
-    torchviz names its boxes by `id()`: of the node, or of the tensor for a leaf or root. They become
-    `n<id>` for a node, `v<id>` for the leaf of that `AccumulateGrad`, and `r<k>` for the k-th root.
+    torchviz names its boxes by `id()`: of the node, or of the tensor for a leaf or root. They
+    become `n<id>` for a node, `v<id>` for the leaf of that `AccumulateGrad`, and
+    `r<k>` for the k-th root.
     """
     roots = tuple(output for output in outputs if isinstance(output, Tensor))
     try:

@@ -45,7 +45,7 @@ def meta_of(tensor: Tensor) -> TensorMeta:
 
 
 class Reader:
-    """Packs entries of unusual tensors: other dtypes and layouts, subclasses, what cannot be read."""
+    """Packs entries of unusual tensors: other dtypes, layouts, subclasses, what cannot be read."""
 
     def __init__(
         self, *, few: int, meta: Callable[[TensorMeta], int], string: Callable[[str], int]
@@ -113,7 +113,7 @@ def _why_unreadable(tensor: Tensor) -> str:
 
 
 def _statistics(flat: Tensor, meta: int, numel: int) -> bytes:
-    """Pack statistics by torch operations in double; what a sparse tensor does not store is zero."""
+    """Pack statistics by torch operations in double; what a sparse tensor leaves out is zero."""
     values = flat.abs().to(torch.float64) if flat.is_complex() else flat.to(torch.float64)
     missing = numel - values.numel()
     nans = int(values.isnan().sum())

@@ -75,7 +75,7 @@ def all_packed(entries: tuple[bytes, ...]) -> tuple[Gradient | None, ...]:
 
 
 class Recorder:
-    """Gives events their order and hands them on; stops for good at the first failure of our own."""
+    """Gives events their order and hands them on; stops for good at the first fault of our own."""
 
     def __init__(
         self,

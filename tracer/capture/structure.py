@@ -56,9 +56,7 @@ class Walk:
         for source in range(len(self.fns)):
             (count,) = struct.unpack_from("<I", self.links, at)
             pairs = struct.iter_unpack("<ii", self.links[at + 4 : at + 4 + 8 * count])
-            edges += [
-                Edge(source, slot, *pair) for slot, pair in enumerate(pairs) if pair[0] >= 0
-            ]
+            edges += [Edge(source, slot, *pair) for slot, pair in enumerate(pairs) if pair[0] >= 0]
             at += 4 + 8 * count
         return tuple(edges)
 
@@ -94,7 +92,7 @@ def _accumulate_grad(leaf: Tensor) -> Fn:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of how a node was made: the site, the operation, the module, the call number."""
+    """What is known of how a node was made: site, operation, module, call number, names."""
 
     site: Site | None = None
     op: str = ""
@@ -166,7 +164,9 @@ def read_graph(
                 note=note,
             )
         )
-    told = repr([(node.name, node.outputs, node.op, node.site and node.site.text) for node in nodes])
+    told = repr(
+        [(node.name, node.outputs, node.op, node.site and node.site.text) for node in nodes]
+    )
     digest = hashlib.blake2b(told.encode() + found.links + found.roots, digest_size=12).hexdigest()
     return Graph(graph_id, tuple(nodes), found.edge_records(), found.root_records(), digest)
 

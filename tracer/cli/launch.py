@@ -31,10 +31,14 @@ PYTHON_OPTIONS_LEFT_OUT = ("-m", "-c", "-x", "-E", "-I", "-S")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to record: `output` is the trace's absolute path, `shown` the path as it was typed."""
+    """What to record: `output` is the trace's absolute path, `shown` the path as it was typed.
+
+    `words` is how many words of Python's command line are the script and its arguments; the words
+    themselves may be too long for a variable.
+    """
 
     script: str
-    argv: tuple[str, ...]
+    words: int
     output: str
     shown: str
     torchviz: bool = False
@@ -47,8 +51,7 @@ class Job:
     @classmethod
     def from_text(cls, text: str) -> Job:
         """Read back what `to_text` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "argv": tuple(fields["argv"])})
+        return cls(**json.loads(text))
 
 
 def check_script(script: str) -> None:

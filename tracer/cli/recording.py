@@ -25,9 +25,8 @@ class Recording:
     def begin(cls, job_text: str) -> Recording:
         """Start recording what the job asks for, in this process."""
         job = Job.from_text(job_text)
-        return cls(
-            job, api.trace(job.output, torchviz=job.torchviz, script=job.script, argv=job.argv)
-        )
+        argv = sys.orig_argv[-job.words :]
+        return cls(job, api.trace(job.output, torchviz=job.torchviz, script=job.script, argv=argv))
 
     def end(self) -> str:
         """Close the trace; return what to say of it, which is nothing if quiet; never raise."""

@@ -61,7 +61,7 @@ def command(
     check_output(shown)
     job = Job(
         script=target,
-        argv=(target, *arguments),
+        words=1 + len(arguments),
         output=str(shown.absolute()),
         shown=str(shown),
         torchviz=torchviz,

@@ -256,7 +256,8 @@ def _without_ours(frames: TracebackType | None) -> TracebackType | None:
 
 def run_job(job: Job) -> None:
     """Run the document and write its results."""
-    sys.path[0] = job.folder
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = job.folder
     sys.argv = [job.name]
     os.chdir(job.folder)
     with job.results.open("w", encoding="utf-8") as results:

@@ -21,9 +21,7 @@ from tracer.errors import TracerError
 from tracer.records import Mark, TraceRecord
 from tracer.report.window import look_at
 
-_START = (
-    "import sys; sys.path[0] = sys.argv[1]; from tracer.docgen.child import main; main(sys.argv[2])"
-)
+_PROCESS = ("-m", "tracer.docgen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def _start(job: Job) -> int:
     root = Path(tracer.__file__).resolve().parent.parent
     with job.stream("stdout").open("wb") as stdout, job.stream("stderr").open("wb") as stderr:
         return subprocess.run(
-            [sys.executable, "-c", _START, str(root), str(described)],
+            [sys.executable, *_PROCESS, str(described)], cwd=root,
             stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, check=False,
             env={"MPLBACKEND": "agg", **os.environ},
         ).returncode  # fmt: skip

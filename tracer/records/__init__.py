@@ -1,4 +1,4 @@
-"""Plain frozen records of a trace: what capture makes, the store keeps and every view starts from."""
+"""Plain frozen records of a trace: what capture makes, the store keeps, every view starts from."""
 
 from tracer.records.events import (
     EVENT_KINDS,

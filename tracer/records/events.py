@@ -11,7 +11,7 @@ from tracer.records.tensors import Gradient, TensorMeta
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A leaf tensor that received, or could receive, a `.grad`; `id` is one tensor's for its whole life.
+    """A leaf tensor that received, or could receive, a `.grad`; its `id` is its own for life.
 
     `value` is what it held when the trace first met it; `DataWrite` events tell how that changed.
     `grad` is what its `.grad` held then (None: it was None).
@@ -113,7 +113,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What all events have: order in the process, nanoseconds since the trace began, thread, pass."""
+    """What all events have: order in the process, nanoseconds since it began, thread, pass."""
 
     kind: ClassVar[str] = ""
     seq: int
@@ -183,8 +183,9 @@ class PassEnd(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRun(Event):
-    """Execution of a node. `t_ns` is its begin. `received` are the `grad_outputs` after tensor hooks
-    and prehooks; `returned` the `grad_inputs` after posthooks, one for each `next_functions` entry:
+    """Execution of a node. `t_ns` is its begin. `received` are the `grad_outputs` after tensor
+    hooks and prehooks; `returned` the `grad_inputs` after posthooks, one for each
+    `next_functions` entry:
     the contribution that flows over that edge. `end_ns` is None for a node that raised."""
 
     kind: ClassVar[str] = "node"
@@ -197,8 +198,8 @@ class NodeRun(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookRun(Event):
-    """Run of a user's hook: what it was given and what there was after it, on which node (`input_nr`
-    for a tensor hook). `raised` is the exception's type where it raised."""
+    """Run of a user's hook: what it was given and what there was after it, on which node
+    (`input_nr` for a tensor hook). `raised` is the exception's type where it raised."""
 
     kind: ClassVar[str] = "hook"
     hook: Hook
@@ -212,7 +213,7 @@ class HookRun(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accumulate(Event):
-    """Write to a leaf's `.grad` by the engine: after = before + incoming (before None: it was None)."""
+    """Write to a leaf's `.grad` by the engine: after = before + incoming (or incoming alone)."""
 
     kind: ClassVar[str] = "accumulate"
     leaf: int
@@ -226,7 +227,7 @@ class Accumulate(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradWrite(Event):
-    """A change of a leaf's `.grad` by user code; `how` is what did it (`.grad = None`, `zero_`, …)."""
+    """A change of a leaf's `.grad` by user code; `how` is what did it (`.grad =`, `zero_`, …)."""
 
     kind: ClassVar[str] = "grad_write"
     leaf: int

@@ -61,7 +61,7 @@ class ModuleRef:
 
 @dataclass(frozen=True, slots=True)
 class SavedTensor:
-    """A tensor that a node keeps for backward: the attribute (`_saved_self`), what it is, its bytes."""
+    """A tensor that a node keeps for backward: attribute (`_saved_self`), what it is, its bytes."""
 
     attribute: str
     meta: TensorMeta | None
@@ -70,7 +70,7 @@ class SavedTensor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Our record of one `torch.autograd.graph.Node`; `id` is dense, in first-visit order from the roots.
+    """Our record of one `torch.autograd.graph.Node`; `id` is in first-visit order from the roots.
 
     `name` is `type(fn).__name__`. `sequence_nr` is None for `AccumulateGrad`. `outputs` is the
     metadata of each output of the forward operation, hence of each gradient that arrives.
@@ -101,7 +101,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Entry number `slot` of the source's `next_functions`: it leads to input `input_nr` of the target."""
+    """Entry `slot` of the source's `next_functions`: it leads to input `input_nr` of the target."""
 
     source: int
     slot: int

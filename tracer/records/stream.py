@@ -1,9 +1,10 @@
 """The packed event stream: header, entry states and codes that its writers and its reader agree on.
 
-Little-endian, unaligned. Frames follow one another; each begins with `HEADER`: length of the whole
-frame (u32), kind (u8: position in `EVENT_KINDS`, from 1), flags (u8), thread (u16), pass (u32, 0 for
-none), seq (u64), t_ns (i64). An entry is what was seen of one tensor: a state (u8), then what the
-state says. In every entry, meta 0 means the metadata that the structure gives for that place.
+Little-endian, unaligned. Frames follow one another; each begins with `HEADER`: length of the
+whole frame (u32), kind (u8: position in `EVENT_KINDS`, from 1), flags (u8), thread (u16), pass
+(u32, 0 for none), seq (u64), t_ns (i64). An entry is what was seen of one tensor: a state (u8),
+then what the state says. In every entry, meta 0 means the metadata that the structure gives for
+that place.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ENTRY_VALUES = 3
 ENTRY_UNREAD = 4
 """meta u32; string id of the reason u32."""
 ENTRY_PARTIAL = 5
-"""meta u32; mask u16; norm, min, max, mean, zeros, nans, infs as f64, known where the bit is set."""
+"""meta u32; mask u16; norm, min, max, mean, zeros, nans, infs as f64, known by the bits set."""
 ENTRY_RECEIVED = 6
 """k u8: the very tensor that this node received as its input k, unchanged."""
 
@@ -34,7 +35,7 @@ DTYPE_CODES = {
 }  # fmt: skip
 
 FORWARD = struct.Struct("<IIIQQB")
-"""A forward frame's fixed part: op string, site, module string, low, high, grad mode; then cut etc."""
+"""A forward frame's fixed part: op, site, module path, low, high, grad mode; then the cut."""
 
 NODE = struct.Struct("<IIqII")
 """A node frame's fixed part: node, order, end_ns (-1: never ended), received, returned."""

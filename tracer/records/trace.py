@@ -35,7 +35,7 @@ class EventLog(Protocol):
     def select(
         self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
     ) -> Iterator[Event]:
-        """The events of one pass (or of all), of the named kinds (or all), from `seq` `since` on."""
+        """The events of one pass (or all), of the named kinds (or all), from `seq` `since` on."""
         ...
 
 
@@ -54,7 +54,7 @@ class EventList:
     def select(
         self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
     ) -> Iterator[Event]:
-        """The events of one pass (or of all), of the named kinds (or all), from `seq` `since` on."""
+        """The events of one pass (or all), of the named kinds (or all), from `seq` `since` on."""
         for event in self.events:
             if event.seq < since or (kinds and event.kind not in kinds):
                 continue

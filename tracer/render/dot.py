@@ -197,7 +197,8 @@ def _text(text: str) -> str:
 def _attribute(text: str) -> str:
     """Text for a tooltip, in which `\\N` and `&lt;` stay as they are, lines apart.
 
-    Graphviz takes the escapes of a tooltip twice: four backslashes come out as one.
+    Graphviz takes the escapes of a tooltip twice: four backslashes come out as one. One at the end
+    of a line would join it with the next.
     """
     lines = [words.one_line(line).replace("&", "&amp;") for line in text.split("\n")]
-    return "\n".join(lines).replace("\\", 4 * "\\").replace('"', "&quot;")
+    return "&#10;".join(lines).replace("\\", 4 * "\\").replace('"', "&quot;")

@@ -94,7 +94,8 @@ def _unquoted(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Text for a label: lines stay, and nothing in it is an escape."""
-    return str(graphviz.escape("\n".join(words.one_line(line) for line in text.split("\n"))))
+    lines = [str(graphviz.escape(words.one_line(line))) for line in text.split("\n")]
+    return str.__str__(graphviz.nohtml("\\n".join(lines)))
 
 
 class _Names:

@@ -37,6 +37,17 @@ class LeafLedger:
     skipped: int
     last: tuple[Entry, ...]
 
+    @property
+    def tensor(self) -> str:
+        """What the leaf is: its shape, dtype and device."""
+        return words.meta(self.leaf.meta)
+
+    @property
+    def latest(self) -> str:
+        """The last change of all: `.grad None → 2`, or `1 → 20.8` of the leaf's own values."""
+        entry = (*self.first, *self.last)[-1]
+        return f"{entry.subject.removeprefix(self.leaf.name)} {entry.change}".strip()
+
 
 @dataclass(slots=True)
 class _Writes:

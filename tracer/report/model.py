@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tracer.records import Pass, TraceRecord, words
 from tracer.report.figures import MOST_GRAPHS, Figure, draw_figures, group_by_graph
-from tracer.report.ledger import LeafLedger, read_ledgers
+from tracer.report.ledger import MOST_LEAVES, LeafLedger, read_ledgers
 from tracer.report.plots import Plot, plot_leaves
 from tracer.report.sources import Listing, list_sources
 from tracer.report.story import Chapter, tell_story
@@ -29,8 +29,11 @@ class PassRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the page of one trace shows. `facts` are short phrases below the title, `warnings` what
-    was left out or went wrong; `passes_skipped` and `graphs_skipped` did not fit."""
+    """What the page of one trace shows.
+
+    `facts` are short phrases below the title, `warnings` what was left out or went wrong;
+    `graphs_skipped`, `passes_skipped` and `leaves_skipped` count what did not fit.
+    """
 
     title: str
     facts: tuple[str, ...]
@@ -41,6 +44,7 @@ class Report:
     passes_skipped: int
     plots: tuple[Plot, ...]
     ledgers: tuple[LeafLedger, ...]
+    leaves_skipped: int
     story: tuple[Chapter, ...]
     sources: tuple[Listing, ...]
 
@@ -58,6 +62,7 @@ def read_report(trace: TraceRecord) -> Report:
         passes_skipped=max(len(trace.passes) - MOST_PASSES, 0),
         plots=plot_leaves(trace),
         ledgers=read_ledgers(trace),
+        leaves_skipped=max(len(trace.leaves) - MOST_LEAVES, 0),
         story=tell_story(trace),
         sources=list_sources(trace),
     )

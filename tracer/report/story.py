@@ -12,7 +12,7 @@ from tracer.report.window import Episode, cut_into_episodes, look_at
 
 MOST_ALIKE = 3
 MOST_LINES = 300
-TIMELINE_WIDTH = 96
+TIMELINE_WIDTH = 84
 """Columns of text, after which what flowed may go on: pages are narrower than terminals."""
 
 

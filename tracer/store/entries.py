@@ -94,7 +94,8 @@ def _encode_statistics(gradient: Gradient, meta: int) -> bytes:
     if None not in known:
         return STATS.pack(ENTRY_STATS, meta, *known)
     mask = sum(1 << i for i, number in enumerate(known) if number is not None)
-    return PARTIAL.pack(ENTRY_PARTIAL, meta, mask, *(number or 0.0 for number in known))
+    numbers = [0.0 if number is None else number for number in known]
+    return PARTIAL.pack(ENTRY_PARTIAL, meta, mask, *numbers)
 
 
 def decode_entry(

@@ -1,0 +1,58 @@
+"""Random programs, traced and not: the guarantees hold for each, with PyTorch as the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import tracer
+from tests.guarantees import checks
+from tests.guarantees.conftest import torch_state
+from tests.guarantees.oracle import observing
+from tests.guarantees.programs import Instruction, programs, run_program
+
+KEPT: list[list[Instruction]] = []
+"""Programs that once showed a fault, each with what it was."""
+
+
+def check_program(program: list[Instruction]) -> None:
+    """All guarantees for one program."""
+    plain = run_program(program)
+    with observing() as observed:
+        run_program(program)
+    before = torch_state()
+    with tracer.trace() as t:
+        traced = run_program(program)
+    assert torch_state() == before
+    trace = t.record
+    assert dict(trace.dropped) == {}
+    checks.check_harmless(traced, plain)
+    checks.check_complete(trace, observed)
+    checks.check_exact(trace, observed)
+    checks.check_sums(trace)
+    checks.check_hooks(trace, traced)
+    checks.check_ledger(trace, {})
+
+
+@pytest.mark.parametrize("program", KEPT, ids=lambda program: str(program[-3:])[:60])
+def test_programs_that_once_failed(program: list[Instruction]) -> None:
+    check_program(program)
+
+
+def test_random_programs(request: pytest.FixtureRequest) -> None:
+    count = request.config.getoption("--programs")
+
+    @settings(
+        max_examples=count,
+        derandomize=count == 500,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(programs())
+    def run(program: Any) -> None:
+        check_program(program)
+
+    run()

@@ -1,0 +1,97 @@
+"""The summary of a trace: what ran, passes by graph, leaves, hooks, cuts, and what is missing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tests.builders import branching, hooks, no_grad, sgd, vector_jacobian
+from tracer.records import EventList, Outcome, Run, TraceRecord
+from tracer.render import table
+from tracer.render.table import summary
+
+
+def printed(trace: TraceRecord, width: int = 160) -> str:
+    """The summary as a terminal of that width shows it, without trailing spaces."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(summary(trace))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "trace"),
+    [
+        ("vector_jacobian_summary.txt", vector_jacobian()),
+        ("hooks_summary.txt", hooks()),
+        ("no_grad_summary.txt", no_grad(3)),
+        ("sgd_summary.txt", sgd()),
+    ],
+)
+def test_the_summaries_of_the_examples(
+    golden: Callable[[str, str], None], name: str, trace: TraceRecord
+) -> None:
+    golden(name, printed(trace))
+
+
+def test_two_hundred_passes_of_one_graph_are_a_row() -> None:
+    text = printed(sgd())
+    assert "1–200  loss.backward()  sgd.py:9  graph 1  3 nodes, 1 leaf  0.015 ms each" in text
+    assert "200 passes · 1 graph · 1 leaf · 2,200 events" in text
+
+
+def test_few_leaves_over_many_passes_are_plotted() -> None:
+    text = printed(sgd())
+    assert "b.grad  ▁▆▇█" in text
+    assert "-19800 → -0.003052" in text
+
+
+def test_hooks_say_what_they_did_and_whether_they_still_stand() -> None:
+    assert (
+        "grad * grad  tensor hook on v  ran 2×, changed 1  added line 5  removed line 11"
+        in printed(hooks())
+    )
+
+
+def test_a_failed_pass_stands_apart_and_says_how() -> None:
+    trace = sgd(3)
+    failed = replace(trace.passes[1], outcome=Outcome("RuntimeError", "no"))
+    text = printed(replace(trace, passes=(trace.passes[0], failed, trace.passes[2])))
+    assert "raised RuntimeError: no" in text
+    assert text.count("loss.backward()") == 3
+
+
+def test_what_is_missing_is_said() -> None:
+    trace = replace(hooks(), dropped={"over budget": 1200}, complete=False)
+    text = printed(trace)
+    assert "over budget  1,200" in text
+    assert "the recording was cut short: it ends at its last write" in text
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    assert "… and 16 more" in printed(branching(40))
+
+
+def test_a_summary_of_too_many_events_says_how_far_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_MOST_EVENTS", 5)
+    assert "leaves, hooks and cuts as of the first 5 events" in printed(no_grad())
+
+
+def test_an_empty_trace_has_a_summary() -> None:
+    assert printed(TraceRecord()) == "a recording\n\n0 passes · 0 graphs · 0 leaves · 0 events\n"
+
+
+def test_names_are_shown_and_not_obeyed() -> None:
+    trace = hooks()
+    leaf = replace(trace.leaves[1], name="[bold]v[/] \x1b[2J")
+    trace = replace(trace, leaves={1: leaf}, run=Run("[red]x[/red]", ("[red]x[/red]",)))
+    text = printed(trace)
+    assert "[bold]v[/] �[2J" in text
+    assert text.startswith("[red]x[/red]\n")
+
+
+def test_a_trace_without_events_still_lists_its_leaves() -> None:
+    assert ".grad None  from 0 passes" in printed(replace(hooks(), events=EventList()))
