@@ -123,10 +123,12 @@ def test_only_what_torchviz_writes_is_taken_over() -> None:
         "\tn0 [label=AddBackward0]\n",
         '\tn0 [label="\\N<b>&quot;" image="/etc/passwd" URL="javascript:x" shape=none]\n'
         '\tx [label=<<IMG SRC="/etc/passwd"/>>]\n'
-        '\tn0 [label="\\\\"] ; evil [label="\n',
+        '\tn0 [label="\\\\"] ; evil [label="\n'
+        '\ty [label="<b>x</b>"]\n',
     )
     told = torchviz_dot(drawn_by_torchviz(vector_jacobian(), evil), 1)
     assert not re.search(r"image|URL|IMG|shape=none|passwd|evil ", told)
+    assert 'label="<b>x</b>"' in told
     assert draw_dot(told, "svg").data.startswith(b"<?xml")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
@@ -37,8 +36,10 @@ def test_a_missing_leaf_says_how_many_there_are() -> None:
         leaf_series(hooks(), 9)
 
 
-def test_the_plot_of_the_example(golden: Callable[[str, str], None]) -> None:
-    golden("sgd.svg", plot_leaf(sgd(20), 1))
+def test_the_plot_of_a_leaf_has_a_panel_for_its_value_and_one_for_its_grad() -> None:
+    root = ElementTree.fromstring(plot_leaf(sgd(20), 1))
+    titles = [title.text for title in root.iter(f"{SVG}title")]
+    assert titles == ["b, pass 0–20: 1 → 98.86", "b.grad, pass 1–20: -19800 → -285.3"]
 
 
 def test_a_plot_draws_what_it_is_given() -> None:

@@ -93,9 +93,10 @@ def _unquoted(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text for a label: lines stay, and nothing in it is an escape."""
+    """Text for a label: lines stay, and nothing in it is an escape or, being `<…>`, markup."""
     lines = [str(graphviz.escape(words.one_line(line))) for line in text.split("\n")]
-    return str.__str__(graphviz.nohtml("\\n".join(lines)))
+    label: str = graphviz.nohtml("\\n".join(lines))
+    return label
 
 
 class _Names:
