@@ -53,7 +53,7 @@ def drawn_by_torchviz(trace: TraceRecord, dot: str) -> TraceRecord:
 def labels(dot: str) -> dict[str, str]:
     """The label of every box and arrow, spaces squeezed."""
     found = re.findall(r'^\t(\w+(?: -> \w+)?) \[label=("(?:[^"\\]|\\.)*"|[^\s\]]+)', dot, re.M)
-    return {name: " ".join(label.strip('"').split()) for name, label in found}
+    return {name: " ".join(label.strip('"').replace("\\n", " ").split()) for name, label in found}
 
 
 def test_the_drawing_of_the_example(golden: Callable[[str, str], None]) -> None:
