@@ -89,12 +89,16 @@ def test_markdown_pages_refer_to_drawings_that_are_there(built, stem):
         ElementTree.parse(folder / picture)
 
 
-def test_a_document_that_fails_has_its_page_and_is_said(tmp_path):
+def test_a_document_that_fails_has_its_page_and_no_old_drawings_and_is_said(tmp_path):
     document = tmp_path / "wrong.py"
     document.write_text('"""Wrong"""\n\n# %%\nprint(1)\n\n# %%\n1 / 0\n', "utf-8")
     unreadable = tmp_path / "binary.py"
     unreadable.write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "out/wrong").mkdir(parents=True)
+    (tmp_path / "out/wrong/pass-7.svg").touch()
+    (tmp_path / "out/wrong/notes.txt").touch()
     result = build([document, unreadable], tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out/wrong").iterdir()] == ["notes.txt"]
     assert result.failures == (
         BuildFailure(unreadable, 0, f"{unreadable} is not text in UTF-8: save it as UTF-8"),
         BuildFailure(document, 7, "ZeroDivisionError: division by zero"),

@@ -68,11 +68,6 @@ def test_a_style_sheet_that_fetches_is_emptied_and_another_stays():
     assert embedded("<style>.a{fill:red}</style>") == "<style>.a{fill:red}</style>"
 
 
-def test_the_size_is_given_in_pixels():
-    element = embed_svg(SVG.format(' width="90pt" height="60pt"', ""), "p", "")
-    assert 'width="120" height="80"' in element
-
-
 def test_text_stays_text():
     assert embedded("<text>&lt;b&gt; 中文</text>") == "<text>&lt;b&gt; 中文</text>"
 

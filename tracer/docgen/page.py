@@ -18,6 +18,9 @@ from tracer.report.ledger import Entry, LeafLedger
 from tracer.report.markup import environment
 from tracer.report.plots import Plot
 
+DRAWN = ("pass-*.svg", "plot-*.svg")
+"""What the drawings of a page are called in its folder."""
+
 NOT_RUN = "not run: the document had ended before"
 
 

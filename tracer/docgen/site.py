@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tracer.docgen.blocks import Document, read_document
 from tracer.docgen.page import (
+    DRAWN,
     Page,
     Place,
     make_page,
@@ -153,6 +154,9 @@ def _write(page: Page, place: Place, out: Path) -> None:
     (out / f"{page.stem}.md").write_text(to_markdown(page, place), "utf-8")
     pictures = {picture_path(page, drawing): drawing.svg for drawing in page.drawings}
     pictures |= {plot_path(page, plot): plot.svg for plot in page.plots}
+    for pattern in DRAWN:
+        for old in (out / page.stem).glob(pattern):
+            old.unlink()
     for path, svg in pictures.items():
         if svg:
             (out / path).parent.mkdir(exist_ok=True)

@@ -15,7 +15,6 @@ _SHADED = "linearGradient radialGradient stop clipPath marker"
 _TAGS = frozenset(f"{_DRAWN} {_SHADED}".split())
 _REFERENCE = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 _OUTSIDE = re.compile(r"url\(\s*(?!['\"]?#)|@import|expression\(|javascript:", re.IGNORECASE)
-_POINTS = re.compile(r"([\d.]+)pt")
 
 
 def embed_svg(svg: str, name: str, alt: str) -> str:
@@ -34,7 +33,6 @@ def embed_svg(svg: str, name: str, alt: str) -> str:
     _clean(root, name)
     root.set("role", "img")
     root.set("aria-label", alt)
-    _set_size(root)
     ElementTree.register_namespace("", SVG)
     return ElementTree.tostring(root, encoding="unicode")
 
@@ -74,11 +72,3 @@ def _clean_attributes(element: ElementTree.Element, name: str) -> None:
             del element.attrib[key]
         else:
             element.set(key, _REFERENCE.sub(rf"url(#{name}-\1)", value))
-
-
-def _set_size(root: ElementTree.Element) -> None:
-    """Give the size in CSS pixels: a point is a pixel and a third."""
-    for key in ("width", "height"):
-        points = _POINTS.fullmatch(root.get(key, ""))
-        if points:
-            root.set(key, f"{float(points[1]) * 4 / 3:.0f}")
