@@ -251,6 +251,8 @@ def file_line(site: Site) -> str:
 
 def one_line(text: str) -> str:
     """The text on one line, with what a terminal or XML would take for an order made visible."""
+    if text.isprintable():
+        return text.strip(" ")
     joined = _BREAK.sub(" ", text.strip(" \t\n\r\v\f"))
     return "".join("�" if _is_control(char) else char for char in joined)
 

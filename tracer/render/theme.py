@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tracer.records.diagram import LineRole, Role, State
 
-FONT = "Helvetica,Arial,sans-serif"
+FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
 MONO = "Menlo,Consolas,DejaVu Sans Mono,monospace"
 TEXT_SIZE = 10.0
 SMALL_SIZE = 9.0
