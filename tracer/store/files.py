@@ -64,7 +64,7 @@ def create_file(path: Path, run: Row) -> sqlite3.Connection:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         os.replace(fresh, path)
         return _open_for_writing(path)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
@@ -143,7 +143,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         raise TraceFileError(f"cannot read {path}: {error.strerror}") from error
     try:
         connection = _connect_for_reading(path)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise damaged(path, error) from error
     try:
         check_schema(connection, str(path))
@@ -196,7 +196,7 @@ def check_schema(connection: sqlite3.Connection, label: str) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         made = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
         computed = [name for name in tables() if _has_computed_columns(connection, name)]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise damaged(label, error) from error
     if version > SCHEMA_VERSION:
         raise TraceFileError(
