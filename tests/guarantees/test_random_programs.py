@@ -42,7 +42,7 @@ def test_programs_that_once_failed(program: list[Instruction]) -> None:
 
 
 @pytest.mark.xfail(
-    reason="the warning of a module's backward hook, fired as no input requires grad, is told apart",
+    reason="the warning of a module's backward hook, where no input requires grad, moves",
     strict=False,
 )
 def test_random_programs(request: pytest.FixtureRequest) -> None:
