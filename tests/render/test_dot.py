@@ -10,7 +10,19 @@ import pytest
 
 from tests.builders import hooks, no_grad, perceptron, sgd, vector_jacobian
 from tracer.records import TraceRecord
-from tracer.records.diagram import Arrow, Box, Diagram, Flow, Line, LineRole, Role, State, Title
+from tracer.records.diagram import (
+    Arrow,
+    Box,
+    Diagram,
+    Flow,
+    Line,
+    LineRole,
+    Region,
+    RegionRole,
+    Role,
+    State,
+    Title,
+)
 from tracer.render.dot import to_dot
 from tracer.render.picture import draw_dot
 from tracer.transforms import diagram
@@ -114,6 +126,21 @@ def test_a_cut_ends_in_a_bar_and_not_in_an_arrowhead() -> None:
     text = drawn(box(), Arrow("n0", "n0", "no gradient", Flow.CUT))
     assert "arrowhead=tee" in text
     assert "style=dashed" in text
+
+
+def test_what_a_repetition_hands_on_is_dashed_and_bends_no_layout() -> None:
+    text = drawn(box(), Arrow("n0", "n0", "1", Flow.CARRIED))
+    assert "constraint=false" in text
+    assert "style=dashed" in text
+
+
+@pytest.mark.parametrize("role", list(RegionRole))
+def test_every_region_has_its_frame(role: RegionRole) -> None:
+    region = Region("r", role, "loop", "for x in xs", ("n0",), repeat=200)
+    text = to_dot(Diagram(Title("f()"), (box(),), (), (region,)))
+    assert "subgraph cluster_r" in text
+    assert f"class={role.value}" in text
+    assert "<B>loop</B>&#160; for x in xs&#160; ×200" in text
 
 
 def test_a_folded_box_says_how_often_and_is_drawn_double() -> None:

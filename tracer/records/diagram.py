@@ -75,10 +75,12 @@ class Box:
 
 
 class Flow(str, Enum):
-    """What an arrow means: a gradient that `flows`, a `part` of the graph where none flowed in this
-    pass, or a `cut`: history that was lost, so that no gradient can flow."""
+    """What an arrow means: a gradient that `flows`, or is `carried` from one repetition of a folded
+    block to the next, a `part` of the graph where none flowed in this pass, or a `cut`: history that
+    was lost, so that no gradient can flow."""
 
     FLOWS = "flows"
+    CARRIED = "carried"
     PART = "part"
     CUT = "cut"
 
@@ -101,9 +103,11 @@ class Arrow:
 
 
 class RegionRole(str, Enum):
-    """Why boxes stand together: a `module` they ran in, or a `cut` they ran behind."""
+    """Why boxes stand together: a `module` they ran in, a `group` of a function, loop or repeated
+    sequence, or a `cut` they ran behind."""
 
     MODULE = "module"
+    GROUP = "group"
     CUT = "cut"
 
 

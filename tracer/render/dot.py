@@ -17,7 +17,6 @@ from tracer.records.diagram import (
     Line,
     LineRole,
     Region,
-    RegionRole,
     Role,
     State,
     Title,
@@ -66,13 +65,12 @@ def _title(title: Title, notes: Sequence[str]) -> str:
 def _add_region(
     graph: graphviz.Digraph, region: Region, boxes: dict[str, Box], circled: bool
 ) -> None:
-    cut = region.role is RegionRole.CUT
+    look = theme.REGIONS[region.role]
     with graph.subgraph(name=f"cluster_{region.id}") as inside:
         inside.attr(
             label=_region_label(region), tooltip=_attribute(region.tooltip), margin="10",
-            style="rounded,dashed" if cut else "rounded,filled", labeljust="l",
-            color=theme.CUT_LINE if cut else theme.MODULE_LINE,
-            fillcolor=theme.PAPER if cut else theme.MODULE_FILL, penwidth="0.9",
+            style=look.style, labeljust="l", color=look.line, fillcolor=look.fill,
+            penwidth=f"{look.pen:g}",
             **{"class": region.role.value},
         )  # fmt: skip
         for below in region.regions:
@@ -164,6 +162,8 @@ def _add_arrow(graph: graphviz.Digraph, arrow: Arrow, widths: _Widths) -> None:
         look, ink = {"color": theme.WRONG_INK, "penwidth": "2"}, theme.WRONG_INK
     elif arrow.state is State.ZERO:
         look, ink = {"color": theme.ZERO_LINE, "style": "dashed"}, theme.FAINT_INK
+    if arrow.flow is Flow.CARRIED:  # back up the page: the layout must not turn around for it
+        look |= {"style": "dashed", "constraint": "false"}
     look["tooltip"] = look["labeltooltip"] = _attribute(arrow.tooltip) or " "
     look["class"] = f"{arrow.flow.value} {arrow.state.value}"
     if arrow.text:

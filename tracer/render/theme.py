@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tracer.records.diagram import LineRole, Role, State
+from tracer.records.diagram import LineRole, RegionRole, Role, State
 
 FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
 MONO = "Menlo,Consolas,DejaVu Sans Mono,monospace"
@@ -48,6 +48,13 @@ BOXES: dict[Role, Look] = {
     Role.FOLDED: Look("#eff1f3", "#57606c", pen=1.2),
 }
 """A box by what it stands for; a hook also has square corners, a leaf a heavier line."""
+
+REGIONS: dict[RegionRole, Look] = {
+    RegionRole.MODULE: Look(MODULE_FILL, MODULE_LINE, style="rounded,filled"),
+    RegionRole.GROUP: Look(PAPER, MODULE_LINE, style="rounded"),
+    RegionRole.CUT: Look(PAPER, CUT_LINE, style="rounded,dashed"),
+}
+"""A frame by why its boxes stand together; a group's is empty, a cut's dashed."""
 
 INKS: dict[LineRole, str] = {
     LineRole.TITLE: INK,

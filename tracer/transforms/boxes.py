@@ -12,13 +12,15 @@ from tracer.records.passes import PassView
 from tracer.records.tensors import Gradient
 from tracer.transforms.leaf_stories import LeafStory
 
-_ROLES = {
+NODE_ROLES = {
     NodeKind.OPERATION: Role.OPERATION,
     NodeKind.ACCUMULATE: Role.LEAF,
     NodeKind.CUSTOM: Role.CUSTOM,
     NodeKind.HOOK_WRAPPER: Role.WRAPPER,
     NodeKind.COMPILED: Role.COMPILED,
 }
+"""What the box of a node stands for."""
+
 _LONGEST_TITLE = 52
 
 
@@ -49,7 +51,7 @@ def node_box(scene: Scene, node: Node) -> Box:
     title = Line(LineRole.TITLE, words.shorten(scene.titles[node.id], _LONGEST_TITLE))
     received = view.received(node.id)
     return Box(
-        f"n{node.id}", _ROLES[node.kind], (title, *body, *alarms),
+        f"n{node.id}", NODE_ROLES[node.kind], (title, *body, *alarms),
         step=view.steps.get(event.seq) if event is not None else None, nodes=(node.id,),
         tooltip=_node_tooltip(scene, node), link=_link(node.site),
         state=_state(view, node, received, bool(alarms)),
@@ -84,6 +86,8 @@ def _operation_lines(scene: Scene, node: Node) -> tuple[Line, ...]:
     run = view.runs.get(node.id)
     if run is None:
         lines.append(_not_run(view, node))
+    elif _is_returned(view, node):
+        lines.append(_returned(view, node))
     elif any(map(words.is_zero, run.returned)) and not any(map(words.is_zero, run.received)):
         if all(gradient is None or words.is_zero(gradient) for gradient in run.returned):
             lines.append(Line(LineRole.NOTE, "zero begins here: it passes nothing on"))
@@ -142,21 +146,33 @@ def _read_lines(scene: Scene, node: Node) -> list[Line]:
 
 def _not_run(view: PassView, node: Node) -> Line:
     if _is_returned(view, node):
-        parts = view.arriving(node.id)
-        text = "the sum of what arrives" if len(parts) > 1 else words.tensor(parts[0].gradient)
-        hooks = input_hooks(view, node.id)
-        if hooks and hooks[-1].after:
-            text = words.tensor(hooks[-1].after[0])
-        return Line(LineRole.GRAD, f"grad() returns {text}")
+        return _returned(view, node)
     failed = not view.record.outcome.ok
     return Line(LineRole.NOTE, "not reached: the pass failed" if failed else "not run in this pass")
 
 
 def _is_returned(view: PassView, node: Node) -> bool:
-    """Whether the gradient that arrived is what `torch.autograd.grad` was asked for."""
+    """Whether `torch.autograd.grad` was asked for the gradient that arrived here.
+
+    An input without a name may be any tensor that a gradient reached and that did not run.
+    """
     record = view.record
-    asked = record.inputs is not None and record.outcome.ok and not view.ran(node.id)
-    return asked and bool(view.arriving(node.id))
+    if record.kind != "grad" or not record.inputs or not record.outcome.ok:
+        return False
+    named = bool(set(node.variables).intersection(filter(None, record.inputs)))
+    return bool(view.arriving(node.id)) and (
+        named or ("" in record.inputs and not view.ran(node.id))
+    )
+
+
+def _returned(view: PassView, node: Node) -> Line:
+    parts, hooks = view.arriving(node.id), input_hooks(view, node.id)
+    text = "the sum of what arrives" if len(parts) > 1 else words.tensor(parts[0].gradient)
+    if view.arrived(node.id) is not None:
+        text = words.tensor(view.arrived(node.id))
+    if hooks and hooks[-1].after:
+        text = words.tensor(hooks[-1].after[0])
+    return Line(LineRole.GRAD, f"grad() returns {text}")
 
 
 # ---- leaves
