@@ -76,8 +76,8 @@ class Box:
 
 class Flow(str, Enum):
     """What an arrow means: a gradient that `flows`, or is `carried` from one repetition of a folded
-    block to the next, a `part` of the graph where none flowed in this pass, or a `cut`: history that
-    was lost, so that no gradient can flow."""
+    block to the next, a `part` of the graph where none flowed in this pass, or a `cut`: history
+    that was lost, so that no gradient can flow."""
 
     FLOWS = "flows"
     CARRIED = "carried"
