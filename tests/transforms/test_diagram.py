@@ -49,6 +49,7 @@ from tracer.records.diagram import (
 )
 from tracer.transforms import diagram
 from tracer.transforms.cuts import MOST_BOXES, MOST_REGIONS
+from tracer.transforms.folding import FoldOptions
 
 
 def box_of(drawn: Diagram, title: str) -> Box:
@@ -215,7 +216,7 @@ def test_modules_nest_and_hold_their_leaves() -> None:
 
 @pytest.mark.parametrize("trace", [chain(3000), branching(2000)])
 def test_large_graphs_are_drawn_without_recursion(trace: TraceRecord) -> None:
-    drawn = diagram(trace, 1)
+    drawn = diagram(trace, 1, FoldOptions(fold=False))
     assert len(drawn.boxes) == len(trace.graphs[1].nodes) + 1
     assert len({box.id for box in drawn.boxes}) == len(drawn.boxes)
 
@@ -310,7 +311,7 @@ def test_a_pass_that_never_ended_says_so() -> None:
 
 def test_what_grad_returns_stands_at_the_tensor_it_was_asked_for() -> None:
     trace = vector_jacobian()
-    record = replace(trace.passes[0], kind="grad", inputs=("m1",))
+    record = replace(trace.passes[0], kind="grad", inputs=("m1", "x1"))
     kept = [event for event in trace.events if not isinstance(event, Accumulate)]
     one, ten = full(1.0, (3, 2)), full(10.0, (3, 2))
     trace = replace(with_events(trace, kept), passes=(record,))
@@ -319,6 +320,7 @@ def test_what_grad_returns_stands_at_the_tensor_it_was_asked_for() -> None:
     drawn = diagram(trace, 1)
     m1, m2 = box_of(drawn, "m1"), box_of(drawn, "m2")
     assert texts(m1)[-1] == "grad() returns 10"
+    assert texts(box_of(drawn, "x1 = m1 * m2"))[-1] == "grad() returns 5"
     assert (m1.state, m2.state) == (State.NORMAL, State.IDLE)
     (unused,) = arrows_into(drawn, m2)
     assert (unused.flow, unused.text, unused.state) == (Flow.PART, "None", State.IDLE)

@@ -342,7 +342,7 @@ def test_blocks_of_a_repeated_group_are_alike_node_for_node() -> None:
 
 
 def test_an_empty_graph_has_no_boxes() -> None:
-    assert fold(Graph(1, (), (), ())) == Folding((), (), ())
+    assert fold(Graph(1, (), (), ())) == Folding((), (), {})
 
 
 def test_three_equal_blocks_are_one_whatever_their_names() -> None:

@@ -99,7 +99,7 @@ def test_every_node_is_in_one_box_and_in_all_that_is_around_it(
     folding = fold(graph, chosen)
     held = Counter(node for box in folding.boxes for node in box.members)
     assert held == Counter(range(len(graph.nodes)))
-    assert all(node in folding.groups[box].members for node, box in enumerate(folding.box_of))
+    assert all(node in folding.groups[box].members for node, box in folding.box_of.items())
     for group in folding.groups:
         assert sorted(node for block in group.blocks for node in block) == list(group.members)
         if group.children:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.transforms.graphs import Tape, transformer
 from tracer.errors import NotInTraceError
 from tracer.records import Graph
+from tracer.transforms.focus import Part
 from tracer.transforms.paths import COUNTED_AT_MOST, Paths, paths
 
 
@@ -36,6 +37,7 @@ def test_all_paths_share_one_part_of_the_graph() -> None:
         "SubBackward0", "AddBackward0", "MulBackward0", "ExpBackward0", "AccumulateGrad"
     ]  # fmt: skip
     assert (found.count, found.turned, found.sources, found.targets) == (2, False, (0,), (6,))
+    assert found.part == Part(found.nodes, (0, 6), "2 paths from 0 to x")
     assert as_nodes(found) == [[0, 1, 3, 6], [0, 1, 4, 6]]
 
 
@@ -50,7 +52,8 @@ def test_paths_are_counted_without_walking_them() -> None:
 
 
 def test_a_count_beyond_words_stops() -> None:
-    assert paths(braid(5_000), 0, "x").count == COUNTED_AT_MOST
+    found = paths(braid(5_000), 0, "x")
+    assert (found.count, found.text) == (COUNTED_AT_MOST, "more than 10^18 paths from 0 to x")
 
 
 def test_the_first_paths_come_without_the_rest() -> None:
@@ -62,6 +65,7 @@ def test_the_first_paths_come_without_the_rest() -> None:
 def test_places_named_the_other_way_round_are_turned() -> None:
     found = paths(braid(2), "x", 0)
     assert (found.turned, found.sources, found.targets, found.count) == (True, (0,), (2,), 4)
+    assert found.text == "4 paths from 0 to x"
 
 
 def test_modules_are_joined_from_the_last_of_one_to_the_first_of_the_other() -> None:

@@ -26,13 +26,9 @@ def assemble(top: Shown, graph: Graph, nodes: list[int]) -> Folding:
     """Number what is shown and gather the edges; `nodes` are the graph's in the tree's order."""
     numbered = _number(top)
     groups = _groups(numbered, graph, nodes)
-    box_of = [0] * len(nodes)
-    for group in groups:
-        if group.is_box:
-            for node in group.members:
-                box_of[node] = group.id
+    box_of = {node: group.id for group in groups if group.is_box for node in group.members}
     edges = _edges(graph, box_of, _Insides(numbered, top, nodes))
-    return Folding(groups, edges, tuple(box_of))
+    return Folding(groups, edges, box_of)
 
 
 def _number(top: Shown) -> list[_Numbered]:
@@ -125,7 +121,7 @@ class _Insides:
         return found
 
 
-def _edges(graph: Graph, box_of: list[int], insides: _Insides) -> tuple[GroupEdge, ...]:
+def _edges(graph: Graph, box_of: dict[int, int], insides: _Insides) -> tuple[GroupEdge, ...]:
     gathered: dict[tuple[int, int, bool], list[Edge]] = defaultdict(list)
     for edge in graph.edges:
         source, target = box_of[edge.source], box_of[edge.target]

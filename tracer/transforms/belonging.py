@@ -145,7 +145,7 @@ def _iteration(book: LevelBook, loop: int, level: Level, turn: int) -> Path:
 
 
 def _shared_modules(loop: Loop) -> list[str]:
-    paths = [place[0].split(".") if place[0] is not None else [] for place in loop.turns]
+    paths = [place[0].split(".") if place[0] else [] for place in loop.turns]
     shared = 0
     while all(len(path) > shared and path[shared] == paths[0][shared] for path in paths):
         shared += 1

@@ -5,42 +5,62 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tracer.records import words
-from tracer.records.diagram import Arrow, Box, Diagram, Flow, Role, State, Title
-from tracer.records.events import GradRead, HookRemoved, HookRun
-from tracer.records.graph import Edge, Graph, Site
+from tracer.records.diagram import Arrow, Box, Diagram, Role, State, Title
+from tracer.records.events import GradRead, HookRemoved
+from tracer.records.graph import Graph, Site
 from tracer.records.passes import PassView, events_around, main_file, view_pass
-from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
-from tracer.transforms.boxes import (
-    Scene,
-    hook_box,
-    input_hooks,
-    node_box,
-    posthooks,
-    prehooks,
-    seed_box,
-)
-from tracer.transforms.cuts import draw_cuts
+from tracer.transforms.boxes import Scene, node_box
+from tracer.transforms.chains import Chains, edge_arrow
+from tracer.transforms.cuts import CutPicture, draw_cuts
+from tracer.transforms.focus import Part
+from tracer.transforms.fold import fold
+from tracer.transforms.folded import Drawing, draw_folded
+from tracer.transforms.folding import FoldOptions
 from tracer.transforms.leaf_stories import leaf_stories
 from tracer.transforms.module_regions import module_regions
 
 
-def diagram(trace: TraceRecord, pass_id: int) -> Diagram:
-    """Say everything that the picture of one pass shows; raises `NotInTraceError`."""
+def diagram(
+    trace: TraceRecord,
+    pass_id: int,
+    options: FoldOptions | None = None,
+    part: Part | None = None,
+) -> Diagram:
+    """Say everything that the picture of one pass shows; raises `NotInTraceError`.
+
+    A graph with more nodes than `options.budget` is folded, and so is any where the options ask for
+    more than that. Of a `part` of the graph only its nodes are shown, and no cuts beside it.
+    """
+    options = options or FoldOptions()
     scene = _scene(trace, pass_id)
     view = scene.view
-    chains = _Chains(scene)
+    cuts = CutPicture()
+    if part is not None or _is_to_fold(view.graph, options):
+        drawing = draw_folded(scene, fold(view.graph, options, part))
+    else:
+        drawing = _draw_nodes(scene)
+    if part is None:
+        cuts = draw_cuts(trace, view, main_file=scene.main_file)
+    boxes, arrows = (*drawing.boxes, *cuts.boxes), (*drawing.arrows, *cuts.arrows)
+    notes = [part.text] if part is not None and part.text else []
+    notes += [*drawing.notes, *_notes(boxes, arrows, view, cuts.left_out)]
+    return Diagram(_title(view), boxes, arrows, (*drawing.regions, *cuts.regions), tuple(notes))
+
+
+def _is_to_fold(graph: Graph, options: FoldOptions) -> bool:
+    asked = options.depth is not None or bool(options.expand)
+    return options.fold and (asked or len(graph.nodes) > options.budget)
+
+
+def _draw_nodes(scene: Scene) -> Drawing:
+    """Draw a box for each node, an arrow for each edge."""
+    view = scene.view
+    chains = Chains(scene, {node.id: f"n{node.id}" for node in view.graph.nodes})
     boxes = [*chains.seed_boxes, *(node_box(scene, node) for node in view.graph.nodes)]
-    boxes += chains.boxes
-    arrows = [*chains.arrows, *_edges(view, chains)]
-    cuts = draw_cuts(trace, view, main_file=scene.main_file)
+    arrows = [*chains.arrows, *(edge_arrow(view, edge, chains) for edge in view.graph.edges)]
     regions = module_regions((node, f"n{node.id}") for node in view.graph.nodes)
-    boxes += cuts.boxes
-    arrows += cuts.arrows
-    return Diagram(
-        _title(view), tuple(boxes), tuple(arrows), (*regions, *cuts.regions),
-        tuple(_notes(boxes, arrows, view, cuts.left_out)),
-    )  # fmt: skip
+    return Drawing((*boxes, *chains.boxes), tuple(arrows), regions)
 
 
 def _scene(trace: TraceRecord, pass_id: int) -> Scene:
@@ -72,102 +92,6 @@ def _reads(trace: TraceRecord, view: PassView) -> dict[int, GradRead]:
         if node is not None:
             found[node] = read
     return found
-
-
-class _Chains:
-    """Seeds and hooks: the boxes a gradient goes through on its way into and out of a node."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.boxes: list[Box] = []
-        self.arrows: list[Arrow] = []
-        self.seed_boxes: list[Box] = []
-        self._doors: dict[tuple[int, int], str] = {}
-        self._exits: dict[int, str] = {}
-        for node in scene.view.hooks:
-            self._chain_hooks(scene, node)
-        self._seed(scene.view)
-
-    def into(self, node: int, input_nr: int) -> str:
-        """The box that what goes to an input of a node meets first."""
-        return self._doors.get((node, input_nr), self._doors.get((node, -1), f"n{node}"))
-
-    def out_of(self, node: int) -> str:
-        """The box that what leaves a node comes from."""
-        return self._exits.get(node, f"n{node}")
-
-    def _chain_hooks(self, scene: Scene, node: int) -> None:
-        view = scene.view
-        before = prehooks(view, node)
-        if before:
-            self._doors[node, -1] = self._link(scene, before, f"n{node}")
-        on_inputs = input_hooks(view, node)
-        for input_nr in dict.fromkeys(run.input_nr or 0 for run in on_inputs):
-            runs = [run for run in on_inputs if (run.input_nr or 0) == input_nr]
-            end = self._doors.get((node, -1), f"n{node}")
-            self._doors[node, input_nr] = self._link(scene, runs, end)
-        self._chain_after(scene, node)
-
-    def _link(self, scene: Scene, runs: Sequence[HookRun], end: str) -> str:
-        """Chain hooks one after another and on to `end`; the first box's id."""
-        targets = [*(f"h{run.seq}" for run in runs[1:]), end]
-        for place, (run, target) in enumerate(zip(runs, targets, strict=True)):
-            node = scene.view.graph.nodes[run.node or 0]
-            self.boxes.append(hook_box(scene, run, node, first=place == 0))
-            self.arrows.append(_arrow(f"h{run.seq}", target, run.after[0] if run.after else None))
-        return f"h{runs[0].seq}"
-
-    def _chain_after(self, scene: Scene, node: int) -> None:
-        last = f"n{node}"
-        for run in posthooks(scene.view, node):
-            self.boxes.append(hook_box(scene, run, scene.view.graph.nodes[node], first=False))
-            self.arrows.append(Arrow(last, f"h{run.seq}", tooltip="what the node left"))
-            last = f"h{run.seq}"
-        self._exits[node] = last
-
-    def _seed(self, view: PassView) -> None:
-        record = view.record
-        for number, root in enumerate(record.roots):
-            given = record.seeds[number] if number < len(record.seeds) else None
-            self.seed_boxes.append(seed_box(number, given, given=given is not None))
-            arrow = _arrow(f"s{number}", self.into(root.node, root.input_nr), given, text="")
-            self.arrows.append(arrow)
-
-
-def _edges(view: PassView, chains: _Chains) -> Iterator[Arrow]:
-    for edge in view.graph.edges:
-        source, target = chains.out_of(edge.source), chains.into(edge.target, edge.input_nr)
-        gradient = view.contribution(edge)
-        if gradient is None:
-            run = view.runs.get(edge.source)
-            text = "None" if run is not None and run.end_ns is not None else ""
-            yield Arrow(
-                source, target, text, Flow.PART,
-                tooltip=f"no gradient flowed here\n{_ends(view.graph, edge)}", state=State.IDLE,
-            )  # fmt: skip
-        else:
-            yield _arrow(source, target, gradient, where=_ends(view.graph, edge))
-
-
-def _ends(graph: Graph, edge: Edge) -> str:
-    source, target = graph.nodes[edge.source], graph.nodes[edge.target]
-    return f"from {source.name} (output {edge.slot}) to {target.name} (input {edge.input_nr})"
-
-
-def _arrow(
-    source: str,
-    target: str,
-    gradient: Gradient | None,
-    *,
-    text: str | None = None,
-    where: str = "",
-) -> Arrow:
-    shown = words.tensor(gradient) if text is None and gradient is not None else text or ""
-    state = State.ZERO if words.is_zero(gradient) else State.NORMAL
-    return Arrow(
-        source, target, shown, tooltip="\n".join(filter(None, (words.statistics(gradient), where))),
-        state=State.WRONG if words.not_finite(gradient) else state,
-        magnitude=gradient.norm if gradient is not None else None,
-    )  # fmt: skip
 
 
 def _title(view: PassView) -> Title:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from tracer.records import words
 from tracer.records.graph import Edge, Graph, Root
 from tracer.transforms.find import find_nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of a graph's nodes, ascending, and the `targets` among them that were asked for."""
+    """Some of a graph's nodes, ascending, the `targets` among them that were asked for, and what
+    part it is, in words."""
 
     nodes: tuple[int, ...]
     targets: tuple[int, ...]
+    text: str = ""
 
 
 def focus(graph: Graph, target: int | str, radius: int = 2) -> Part:
@@ -30,7 +33,8 @@ def focus(graph: Graph, target: int | str, radius: int = 2) -> Part:
         before = {edge.source for node in border for edge in graph.edges_into[node]}
         border = (after | before) - found
         found |= border
-    return Part(tuple(sorted(found)), targets)
+    near = f" and what is near it, {words.count(radius, 'edge')} far" if radius else ""
+    return Part(tuple(sorted(found)), targets, f"{target}{near}")
 
 
 def upstream(graph: Graph, target: int | str) -> Part:
@@ -40,7 +44,7 @@ def upstream(graph: Graph, target: int | str) -> Part:
     """
     targets = find_nodes(graph, target)
     sources = {node: [e.source for e in edges] for node, edges in graph.edges_into.items()}
-    return Part(tuple(sorted(reach(targets, sources))), targets)
+    return Part(tuple(sorted(reach(targets, sources))), targets, f"upstream of {target}")
 
 
 def downstream(graph: Graph, target: int | str) -> Part:
@@ -50,7 +54,7 @@ def downstream(graph: Graph, target: int | str) -> Part:
     """
     targets = find_nodes(graph, target)
     onwards = {node: [e.target for e in edges] for node, edges in graph.edges_from.items()}
-    return Part(tuple(sorted(reach(targets, onwards))), targets)
+    return Part(tuple(sorted(reach(targets, onwards))), targets, f"downstream of {target}")
 
 
 def reach(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tracer.records.graph import Graph
 from tracer.transforms.assembly import assemble
 from tracer.transforms.belonging import unit_paths
 from tracer.transforms.find import in_module, no_such_name
+from tracer.transforms.focus import Part, cut_out
 from tracer.transforms.folding import Folding, FoldOptions
 from tracer.transforms.frontier import (
     Shown,
@@ -29,17 +31,20 @@ _WIDEST = 40
 _NARROWEST = 4
 
 
-def fold(graph: Graph, options: FoldOptions | None = None) -> Folding:
+def fold(graph: Graph, options: FoldOptions | None = None, part: Part | None = None) -> Folding:
     """Group a graph's nodes so that at most `options.budget` boxes show the whole of it.
 
     Views are folded into the operation they serve. Groups are modules, and where there are none
     functions, lines and loop iterations; equal neighbours are laid on one another. A graph with no
-    more operations and leaves than the budget has a box for each. Raises NotInTraceError for a name
-    in `expand` that the graph does not hold.
+    more operations and leaves than the budget has a box for each. Of a `part` only its nodes are
+    grouped. Raises NotInTraceError for a name in `expand` that the graph does not hold.
     """
     options = options or FoldOptions()
     with _no_collection():
-        return _fold(graph, options)
+        if part is None:
+            return _fold(graph, options)
+        smaller, ids = cut_out(graph, part.nodes)
+        return _with_ids(_fold(smaller, options), ids)
 
 
 def _fold(graph: Graph, options: FoldOptions) -> Folding:
@@ -54,6 +59,29 @@ def _fold(graph: Graph, options: FoldOptions) -> Folding:
     for name in options.expand:
         _check_name(name, levels, graph)
     return assemble(_shown(root, units, options), graph, nodes)
+
+
+def _with_ids(folding: Folding, ids: tuple[int, ...]) -> Folding:
+    """Write the nodes of a folding with the ids that they had before they were cut out."""
+    groups = tuple(
+        replace(
+            group,
+            members=tuple(ids[node] for node in group.members),
+            blocks=tuple(tuple(ids[node] for node in block) for block in group.blocks),
+            main=None if group.main is None else ids[group.main],
+        )
+        for group in folding.groups
+    )
+    edges = tuple(
+        replace(
+            joined,
+            members=tuple(
+                replace(e, source=ids[e.source], target=ids[e.target]) for e in joined.members
+            ),
+        )
+        for joined in folding.edges
+    )
+    return Folding(groups, edges, {ids[node]: box for node, box in folding.box_of.items()})
 
 
 def _check_name(name: str, levels: list[Level], graph: Graph) -> None:

@@ -86,12 +86,13 @@ class Folding:
     """A partition of a graph's nodes into boxes, in nested groups; `groups[i].id == i`.
 
     Parents come before their children, and siblings in the order that gradients flow.
-    `box_of[node]` is the box that holds a node. Without the carried ones the edges form no cycle.
+    `box_of[node]` is the box that holds a node. Where only a part of a graph was folded, its other
+    nodes are in none. Without the carried ones the edges form no cycle.
     """
 
     groups: tuple[Group, ...]
     edges: tuple[GroupEdge, ...]
-    box_of: tuple[int, ...]
+    box_of: Mapping[int, int]
 
     @property
     def boxes(self) -> tuple[Group, ...]:

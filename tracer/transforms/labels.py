@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tracer.records import words
 from tracer.records.graph import Graph
@@ -38,7 +39,7 @@ class Labels:
         first, last = shown.blocks[shown.repeat - 1], shown.blocks[0]  # in forward order
         level = first.level
         if level.kind is GroupKind.NODE:
-            return self._span_of_nodes(first, last, around), "", ""
+            return self._node(first, shown.blocks, around), "", ""
         if level.kind is GroupKind.SEQUENCE:
             return (*self._sequence(first, last, around), "")
         if level.kind is GroupKind.PART:
@@ -50,10 +51,14 @@ class Labels:
         together = level.together if shown.repeat > 1 else ""
         return _within(together or level.label, around), level.cls, level.name
 
-    def _span_of_nodes(self, first: Block, last: Block, around: str) -> str:
-        names = [self._name(block, around) for block in (first, last)]
-        is_leaf = self._graph.nodes[self._nodes[first.start]].is_leaf
-        return span(*sorted(names, key=lambda name: (len(name), name))) if is_leaf else names[0]
+    def _node(self, first: Block, blocks: Sequence[Block], around: str) -> str:
+        """Name an operation by its source, leaves from the first to the last of them."""
+        node = self._graph.nodes[self._nodes[first.start]]
+        name = words.node_title(node)
+        if not node.is_leaf or (around and name.startswith(f"{around}.")):
+            return _within(name, around)
+        ends = [self._name(block, around) for block in (blocks[0], blocks[-1])]
+        return span(*sorted(ends, key=lambda name: (len(name), name)))
 
     def _sequence(self, first: Block, last: Block, around: str) -> tuple[str, str]:
         children = first.children[::-1]

@@ -56,7 +56,7 @@ class LevelBook:
 
     def of_module(self, module: ModuleRef | None, classes: dict[str, str]) -> Path:
         """Number the modules around a node, outermost first."""
-        if module is None:
+        if module is None or not module.path:
             return ()
         parts = module.path.split(".")
         paths = [".".join(parts[: length + 1]) for length in range(len(parts))]

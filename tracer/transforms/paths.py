@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from tracer.errors import NotInTraceError
+from tracer.records import words
 from tracer.records.graph import Edge, Graph
 from tracer.transforms.find import find_nodes
-from tracer.transforms.focus import reach
+from tracer.transforms.focus import Part, reach
 from tracer.transforms.order import flow_order
 
 COUNTED_AT_MOST = 10**18
@@ -21,7 +22,7 @@ class Paths:
 
     `count` is how many there are, or `COUNTED_AT_MOST` where there are more. `first` are as many of
     them as were asked for, each as its edges, the lowest slots first. `turned` tells that
-    gradients flow the other way round: from the second place to the first.
+    gradients flow the other way round: from the second place to the first. `text` says all of it.
     """
 
     nodes: tuple[int, ...]
@@ -31,6 +32,12 @@ class Paths:
     count: int
     first: tuple[tuple[Edge, ...], ...] = ()
     turned: bool = False
+    text: str = ""
+
+    @property
+    def part(self) -> Part:
+        """The part of the graph that the paths take."""
+        return Part(self.nodes, (*self.sources, *self.targets), self.text)
 
 
 def paths(graph: Graph, source: int | str, target: int | str, *, first: int = 0) -> Paths:
@@ -47,7 +54,8 @@ def paths(graph: Graph, source: int | str, target: int | str, *, first: int = 0)
         sources, targets = ends[::-1] if turned else ends
         edges = _edges_between(graph, set(sources), set(targets))
         if edges:
-            return _paths(graph, edges, sources, targets, first=first, turned=turned)
+            found = _paths(graph, edges, sources, targets, first=first)
+            return replace(found, turned=turned, text=_text(source, target, found.count, turned))
     raise NotInTraceError(f"no gradient flows between {source} and {target}, in either direction")
 
 
@@ -55,11 +63,8 @@ def _edges_between(graph: Graph, sources: set[int], targets: set[int]) -> list[E
     onwards = {node: [edge.target for edge in edges] for node, edges in graph.edges_from.items()}
     backwards = {node: [edge.source for edge in edges] for node, edges in graph.edges_into.items()}
     between = reach(sources, onwards, targets) & reach(targets, backwards, sources)
-    return [
-        edge
-        for edge in graph.edges
-        if edge.source in between - targets and edge.target in between - sources
-    ]
+    left, entered = between - targets, between - sources
+    return [edge for edge in graph.edges if edge.source in left and edge.target in entered]
 
 
 def _paths(
@@ -69,7 +74,6 @@ def _paths(
     targets: tuple[int, ...],
     *,
     first: int,
-    turned: bool,
 ) -> Paths:
     taken: dict[int, list[Edge]] = {}
     for edge in edges:
@@ -84,8 +88,13 @@ def _paths(
         targets=tuple(ends),
         count=min(sum(counts[node] for node in ends), COUNTED_AT_MOST),
         first=tuple(islice(_walk(taken, starts), first)),
-        turned=turned,
     )
+
+
+def _text(source: int | str, target: int | str, count: int, turned: bool) -> str:
+    one, other = (target, source) if turned else (source, target)
+    many = "more than 10^18 paths" if count >= COUNTED_AT_MOST else words.count(count, "path")
+    return f"{many} from {one} to {other}"
 
 
 def _count(order: list[int], taken: dict[int, list[Edge]], starts: list[int]) -> dict[int, int]:
