@@ -12,7 +12,7 @@ from tracer.records.passes import PassView
 from tracer.records.tensors import Gradient
 from tracer.transforms.leaf_stories import LeafStory
 
-NODENODE_ROLES = {
+NODE_ROLES = {
     NodeKind.OPERATION: Role.OPERATION,
     NodeKind.ACCUMULATE: Role.LEAF,
     NodeKind.CUSTOM: Role.CUSTOM,
@@ -51,7 +51,7 @@ def node_box(scene: Scene, node: Node) -> Box:
     title = Line(LineRole.TITLE, words.shorten(scene.titles[node.id], _LONGEST_TITLE))
     received = view.received(node.id)
     return Box(
-        f"n{node.id}", NODENODE_ROLES[node.kind], (title, *body, *alarms),
+        f"n{node.id}", NODE_ROLES[node.kind], (title, *body, *alarms),
         step=view.steps.get(event.seq) if event is not None else None, nodes=(node.id,),
         tooltip=_node_tooltip(scene, node), link=_link(node.site),
         state=_state(view, node, received, bool(alarms)),
