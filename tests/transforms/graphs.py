@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tracer.records import Edge, Graph, ModuleRef, Node, NodeKind, Root, Site, TensorMeta
+from tracer.records import (
+    Accumulate,
+    Edge,
+    Event,
+    EventList,
+    Gradient,
+    Graph,
+    Leaf,
+    ModuleRef,
+    Node,
+    NodeKind,
+    NodeRun,
+    Pass,
+    PassBegin,
+    PassEnd,
+    Root,
+    Run,
+    Site,
+    TensorMeta,
+    TraceRecord,
+)
 
 Shape = tuple[int, ...]
 
@@ -106,6 +127,41 @@ def _numbered(node: Node, number: int) -> Node:
         module=node.module,
         call=node.call,
     )
+
+
+def traced(graph: Graph, norm: Callable[[Node], float] = lambda node: 1.0) -> TraceRecord:
+    """Run the engine over a graph: each node, newest first, passes on a gradient of that norm."""
+    events: list[Event] = [PassBegin(seq=1, pass_id=1)]
+    leaves: dict[int, Leaf] = {}
+    order = sorted(graph.nodes, key=lambda node: (node.is_leaf, -(node.sequence_nr or 0)))
+    for number, node in enumerate(order, 2):
+        meta = node.outputs[0] or TensorMeta(())
+        flowing = Gradient(meta, norm(node), -1.0, 1.0, 0.0, 0, 0, 0)
+        place = number - 1
+        if node.is_leaf:
+            leaves[len(leaves)] = Leaf(len(leaves), ", ".join(node.variables), meta)
+            events.append(
+                Accumulate(
+                    seq=number, t_ns=2000 * place, pass_id=1, end_ns=2000 * place + 1000,
+                    leaf=len(leaves) - 1, node=node.id, order=place,
+                    incoming=flowing, after=flowing,
+                )
+            )  # fmt: skip
+        else:
+            returned = tuple(flowing for _ in graph.edges_from[node.id])
+            events.append(
+                NodeRun(
+                    seq=number, t_ns=2000 * place, pass_id=1, end_ns=2000 * place + 1000,
+                    node=node.id, order=place, received=(flowing,), returned=returned,
+                )
+            )  # fmt: skip
+    events.append(PassEnd(seq=len(events) + 1, pass_id=1))
+    one = Pass(
+        1, graph.id, roots=graph.roots, end_ns=2000 * len(events), leaf_count=len(leaves),
+        node_count=len(graph.nodes),
+    )  # fmt: skip
+    known = {graph.id: graph}
+    return TraceRecord(Run("net.py"), {}, known, (one,), leaves, EventList(tuple(events)))
 
 
 def chain(length: int, *, source: bool = True) -> Graph:

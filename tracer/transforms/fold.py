@@ -54,7 +54,7 @@ def _fold(graph: Graph, options: FoldOptions) -> Folding:
     root, ends = nest_units(levels, paths, _unit_links(graph, units))
     hang_leaves(root, ends, graph, units)
     drop_idle_blocks(root)
-    widest = max(_NARROWEST, min(_WIDEST, options.budget * 2 // 3))
+    widest = max(_NARROWEST, min(_WIDEST, options.budget))
     nodes = mark_repeats(root, graph, units, widest=widest)
     for name in options.expand:
         _check_name(name, levels, graph)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 
 from tracer.records.graph import Graph
 from tracer.transforms.levels import GroupKind, Level
-from tracer.transforms.nest import Block, in_preorder
+from tracer.transforms.nest import UNIT, Block, in_preorder
 from tracer.transforms.views import Units
 
 _DIGITS = re.compile(r"\d+")
+_COMMUTATIVE = frozenset({"AddBackward0", "MulBackward0"})
+_ONE_CALL = 20  # operations of one call that stand apart; where it made more, equal ones may repeat
 _LONGEST_PERIOD = 64
 _PERIODS_TRIED = 6
 _PART = Level(GroupKind.PART)
@@ -44,7 +46,8 @@ def mark_repeats(root: Block, graph: Graph, units: Units, *, widest: int) -> lis
     """Give every block its shape, runs and bounds; return the nodes in the tree's own order.
 
     Two blocks have the same shape exactly when their nodes agree in name and metadata of outputs,
-    and the edges among them agree, node for node in the tree's order. A stretch of children that
+    and the edges among them agree, node for node in the tree's order; which operand of a sum or
+    product is which does not matter. A stretch of children that
     repeats as a whole (`Linear, ReLU, Linear, ReLU`) is gathered into a block for each repetition.
     Where a block has more than `widest` runs, neighbours are gathered into parts.
     """
@@ -90,8 +93,8 @@ def _links_by_block(
                 one, other = other, one
             assert one.parent is not None
             one = one.parent
-        link = (place[edge.source], edge.slot, place[edge.target], edge.input_nr)
-        inside[one].append(link)
+        slot = 0 if graph.nodes[edge.source].name in _COMMUTATIVE else edge.slot
+        inside[one].append((place[edge.source], slot, place[edge.target], edge.input_nr))
     return inside
 
 
@@ -122,7 +125,7 @@ def _run_keys(children: Sequence[Block], links: list[Link], marker: _Marker) -> 
     For units and lines of source that is also where they come from; for leaves, who uses them.
     """
     operations = sum(not _is_leaf(child, marker) for child in children)
-    keys = [_own_key(child, marker) for child in children]
+    keys = _own_keys(children, marker)
     if operations == len(children):
         return keys
     run_of = _run_numbers(_runs(children[:operations], keys[:operations]))
@@ -139,6 +142,30 @@ def _run_keys(children: Sequence[Block], links: list[Link], marker: _Marker) -> 
 
 def _is_leaf(block: Block, marker: _Marker) -> bool:
     return block.unit >= marker.first_leaf
+
+
+def _own_keys(blocks: Sequence[Block], marker: _Marker) -> list[Hashable]:
+    """Say what each must agree in to repeat a neighbour; the few operations that one call made are
+    parts of one thing (`LSTMCell`'s gates), and do not repeat one another."""
+    calls = [_call(block, marker) for block in blocks]
+    sizes = Counter(calls)
+    made: Counter[tuple[int, int] | None] = Counter()
+    keys: list[Hashable] = []
+    for block, call in zip(blocks, calls, strict=True):
+        key = _own_key(block, marker)
+        if call is not None and sizes[call] <= _ONE_CALL:
+            made[call] += 1
+            key = key, made[call]
+        keys.append(key)
+    return keys
+
+
+def _call(block: Block, marker: _Marker) -> tuple[int, int] | None:
+    """Find the site and call of an operation that is no group, where they are known."""
+    if block.level is not UNIT or _is_leaf(block, marker):
+        return None
+    node = marker.graph.nodes[marker.nodes[block.start]]
+    return (node.site.id, node.call) if node.site is not None else None
 
 
 def _own_key(block: Block, marker: _Marker) -> Hashable:
@@ -188,7 +215,7 @@ def _gather_stretches(block: Block, links: list[Link], marker: _Marker) -> list[
     """Gather children that repeat as a whole into blocks; return the links that stay between."""
     children = block.children
     operations = [child for child in children if not _is_leaf(child, marker)]
-    stretches = _stretches([_own_key(child, marker) for child in operations])
+    stretches = _stretches(_own_keys(operations, marker))
     if not stretches:
         return links
     starts = [child.start for child in children]
@@ -230,7 +257,7 @@ def _sequence(
     classes = (child.level.cls for child in reversed(children))
     level = Level(GroupKind.SEQUENCE, cls=" → ".join(filter(None, classes)))
     block = _gathered(level, parent, children)
-    block.runs = _runs(children, [_own_key(child, marker) for child in children])
+    block.runs = _runs(children, _own_keys(children, marker))
     shapes = tuple(child.shape for child in children)
     block.shape = marker.shape((shapes, tuple(block.runs), _local(links, block.start)))
     return block
