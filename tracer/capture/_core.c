@@ -87,6 +87,19 @@ static long long call_int(PyObject *function)
     return number;
 }
 
+/* What we make holds callbacks, and they hold us: the collector must see every reference. */
+static void free_object(PyObject *self, inquiry clear)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+enum { COLLECTED = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC };
+
 /* ---------------------------------------------------------------- growing buffers */
 
 typedef struct { char *data; Py_ssize_t used, room; } Buffer;
@@ -135,15 +148,7 @@ static int around_clear(Around *self)
     return 0;
 }
 
-static void around_dealloc(Around *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    around_clear(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
-}
+static void around_dealloc(PyObject *self) { free_object(self, (inquiry)around_clear); }
 
 static PyObject *around_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -229,7 +234,7 @@ static PyType_Slot around_slots[] = {
     {Py_tp_getattro, around_getattr}, {Py_tp_members, around_members}, {0, NULL},
 };
 static PyType_Spec around_spec = {
-    "tracer.capture._core.Around", sizeof(Around), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, around_slots};
+    "tracer.capture._core.Around", sizeof(Around), 0, COLLECTED, around_slots};
 
 /* ---------------------------------------------------------------- Tape */
 
@@ -246,20 +251,25 @@ typedef struct {
     int n_threads;
 } Tape;
 
-static void plain_dealloc(PyObject *self)
+static int tape_traverse(Tape *self, visitproc visit, void *arg)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->other);
+    Py_VISIT(self->full);
+    return 0;
+}
+
+static int tape_clear(Tape *self)
+{
+    Py_CLEAR(self->other);
+    Py_CLEAR(self->full);
+    return 0;
 }
 
 static void tape_dealloc(Tape *self)
 {
     free(self->frames.data);
-    Py_CLEAR(self->other);
-    Py_CLEAR(self->full);
-    plain_dealloc((PyObject *)self);
+    free_object((PyObject *)self, (inquiry)tape_clear);
 }
 
 static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -574,10 +584,11 @@ static PyMemberDef tape_members[] = {
 };
 static PyType_Slot tape_slots[] = {
     {Py_tp_doc, "Tape(other, few=16, statistics=True): the buffer of packed frames."},
-    {Py_tp_new, tape_new}, {Py_tp_dealloc, tape_dealloc}, {Py_tp_methods, tape_methods},
+    {Py_tp_new, tape_new}, {Py_tp_dealloc, tape_dealloc}, {Py_tp_traverse, tape_traverse},
+    {Py_tp_clear, tape_clear}, {Py_tp_methods, tape_methods},
     {Py_tp_getset, tape_getset}, {Py_tp_members, tape_members}, {0, NULL},
 };
-static PyType_Spec tape_spec = {"tracer.capture._core.Tape", sizeof(Tape), 0, Py_TPFLAGS_DEFAULT, tape_slots};
+static PyType_Spec tape_spec = {"tracer.capture._core.Tape", sizeof(Tape), 0, COLLECTED, tape_slots};
 
 /* ---------------------------------------------------------------- PassState */
 
@@ -595,15 +606,28 @@ typedef struct {
     PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
 } PassState;
 
-static void state_dealloc(PassState *self)
+static int state_traverse(PassState *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->tape);
+    Py_VISIT(self->claim);
+    Py_VISIT(self->fault);
+    Py_VISIT(self->open);
+    Py_VISIT(self->unsettled);
+    return 0;
+}
+
+static int state_clear(PassState *self)
 {
     Py_CLEAR(self->tape);
     Py_CLEAR(self->claim);
     Py_CLEAR(self->fault);
     Py_CLEAR(self->open);
     Py_CLEAR(self->unsettled);
-    plain_dealloc((PyObject *)self);
+    return 0;
 }
+
+static void state_dealloc(PyObject *self) { free_object(self, (inquiry)state_clear); }
 
 static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -638,10 +662,11 @@ static PyMemberDef state_members[] = {
 };
 static PyType_Slot state_slots[] = {
     {Py_tp_doc, "PassState(tape, id, claim, fault): what the probes of one pass share."},
-    {Py_tp_new, state_new}, {Py_tp_dealloc, state_dealloc}, {Py_tp_members, state_members}, {0, NULL},
+    {Py_tp_new, state_new}, {Py_tp_dealloc, state_dealloc}, {Py_tp_traverse, state_traverse},
+    {Py_tp_clear, state_clear}, {Py_tp_members, state_members}, {0, NULL},
 };
 static PyType_Spec state_spec = {
-    "tracer.capture._core.PassState", sizeof(PassState), 0, Py_TPFLAGS_DEFAULT, state_slots};
+    "tracer.capture._core.PassState", sizeof(PassState), 0, COLLECTED, state_slots};
 
 /* 1 when the engine run that is calling belongs to this state, 0 when not, -1 on error. */
 static int is_ours(PassState *state)
@@ -698,16 +723,32 @@ typedef struct {
     uint32_t n_sinks;
 } NodeProbe;
 
-static void probe_dealloc(NodeProbe *self)
+static int probe_traverse(NodeProbe *self, visitproc visit, void *arg)
 {
-    for (uint32_t i = 0; i < self->n_sinks; i++) Py_DECREF(self->sinks[i].probe);
-    free(self->sinks);
-    free(self->received.data);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->state);
+    Py_VISIT(self->begun);
+    Py_VISIT(self->ended);
+    for (uint32_t i = 0; i < self->n_sinks; i++) Py_VISIT(self->sinks[i].probe);
+    return 0;
+}
+
+static int probe_clear(NodeProbe *self)
+{
     Py_CLEAR(self->state);
     Py_CLEAR(self->same);
     Py_CLEAR(self->begun);
     Py_CLEAR(self->ended);
-    plain_dealloc((PyObject *)self);
+    while (self->n_sinks) Py_DECREF(self->sinks[--self->n_sinks].probe);
+    return 0;
+}
+
+static void probe_dealloc(NodeProbe *self)
+{
+    probe_clear(self);
+    free(self->sinks);
+    free(self->received.data);
+    free_object((PyObject *)self, (inquiry)probe_clear);
 }
 
 static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -860,11 +901,12 @@ static PyMemberDef probe_members[] = {
 };
 static PyType_Slot probe_slots[] = {
     {Py_tp_doc, "NodeProbe(state, node, same, reuse, begun, ended): prehook and posthook of one node."},
-    {Py_tp_new, probe_new}, {Py_tp_dealloc, probe_dealloc}, {Py_tp_call, probe_call},
+    {Py_tp_new, probe_new}, {Py_tp_dealloc, probe_dealloc}, {Py_tp_traverse, probe_traverse},
+    {Py_tp_clear, probe_clear}, {Py_tp_call, probe_call},
     {Py_tp_methods, probe_methods}, {Py_tp_members, probe_members}, {0, NULL},
 };
 static PyType_Spec probe_spec = {
-    "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, Py_TPFLAGS_DEFAULT, probe_slots};
+    "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, COLLECTED, probe_slots};
 
 #include "_leaves.h"
 
@@ -875,12 +917,22 @@ enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3, GET_GRAD = 4 };
 
 typedef struct { PyObject_HEAD uint32_t id, how; int action; PyObject *before, *after; } Op;
 
-static void op_dealloc(Op *self)
+static int op_traverse(Op *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->before);
+    Py_VISIT(self->after);
+    return 0;
+}
+
+static int op_clear(Op *self)
 {
     Py_CLEAR(self->before);
     Py_CLEAR(self->after);
-    plain_dealloc((PyObject *)self);
+    return 0;
 }
+
+static void op_dealloc(PyObject *self) { free_object(self, (inquiry)op_clear); }
 
 static PyObject *op_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -908,9 +960,10 @@ static PyMemberDef op_members[] = {
 };
 static PyType_Slot op_slots[] = {
     {Py_tp_doc, "Op(id, action=0, how=0, before=None, after=None): what to do when a function is called."},
-    {Py_tp_new, op_new}, {Py_tp_dealloc, op_dealloc}, {Py_tp_members, op_members}, {0, NULL},
+    {Py_tp_new, op_new}, {Py_tp_dealloc, op_dealloc}, {Py_tp_traverse, op_traverse},
+    {Py_tp_clear, op_clear}, {Py_tp_members, op_members}, {0, NULL},
 };
-static PyType_Spec op_spec = {"tracer.capture._core.Op", sizeof(Op), 0, Py_TPFLAGS_DEFAULT, op_slots};
+static PyType_Spec op_spec = {"tracer.capture._core.Op", sizeof(Op), 0, COLLECTED, op_slots};
 
 /* Code positions seen: (code, lasti) -> site id and how often it ran; lasti -1 is the code itself,
  * whose value says whether it is the user's. The Python side keeps the code objects alive. */
@@ -972,6 +1025,8 @@ typedef struct {
 static int mode_traverse(Mode *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->tape);
+    Py_VISIT(self->book);
     Py_VISIT(self->ops);
     Py_VISIT(self->describe);
     Py_VISIT(self->is_user);
@@ -983,6 +1038,8 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
 
 static int mode_clear(Mode *self)
 {
+    Py_CLEAR(self->tape);
+    Py_CLEAR(self->book);
     Py_CLEAR(self->ops);
     Py_CLEAR(self->describe);
     Py_CLEAR(self->is_user);
@@ -994,16 +1051,9 @@ static int mode_clear(Mode *self)
 
 static void mode_dealloc(Mode *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    mode_clear(self);
-    Py_CLEAR(self->tape);
-    Py_CLEAR(self->book);
     free(self->places.slots);
     for (int i = 0; i < THREADS; i++) free(self->made[i].items);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
+    free_object((PyObject *)self, (inquiry)mode_clear);
 }
 
 static PyObject *mode_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -1466,8 +1516,7 @@ static PyType_Slot mode_slots[] = {
     {Py_tp_clear, mode_clear}, {Py_tp_methods, mode_methods}, {Py_tp_members, mode_members}, {0, NULL},
 };
 static PyType_Spec mode_spec = {
-    "tracer.capture._core.ModeCore", sizeof(Mode), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, mode_slots};
+    "tracer.capture._core.ModeCore", sizeof(Mode), 0, COLLECTED | Py_TPFLAGS_BASETYPE, mode_slots};
 
 static PyObject *leaf_probe_type, *node_probe_type;
 

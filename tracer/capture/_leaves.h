@@ -10,12 +10,24 @@ typedef struct {
     long long pointer;
 } Leaf;
 
+static int leaf_traverse(Leaf *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->ref);
+    return 0;
+}
+
+static int leaf_clear(Leaf *self)
+{
+    Py_CLEAR(self->ref);
+    return 0;
+}
+
 static void leaf_dealloc(Leaf *self)
 {
     free(self->grad.data);
     free(self->data.data);
-    Py_CLEAR(self->ref);
-    plain_dealloc((PyObject *)self);
+    free_object((PyObject *)self, (inquiry)leaf_clear);
 }
 
 static int set_bytes(Buffer *buffer, PyObject *bytes)
@@ -75,11 +87,11 @@ static PyMemberDef leaf_members[] = {
 };
 static PyType_Slot leaf_slots[] = {
     {Py_tp_doc, "Leaf(id, ref, grad, data, mark): what was last observed of one leaf."},
-    {Py_tp_new, leaf_new}, {Py_tp_dealloc, leaf_dealloc}, {Py_tp_getset, leaf_getset},
-    {Py_tp_members, leaf_members}, {0, NULL},
+    {Py_tp_new, leaf_new}, {Py_tp_dealloc, leaf_dealloc}, {Py_tp_traverse, leaf_traverse},
+    {Py_tp_clear, leaf_clear}, {Py_tp_getset, leaf_getset}, {Py_tp_members, leaf_members}, {0, NULL},
 };
 static PyType_Spec leaf_spec = {
-    "tracer.capture._core.Leaf", sizeof(Leaf), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, leaf_slots};
+    "tracer.capture._core.Leaf", sizeof(Leaf), 0, COLLECTED | Py_TPFLAGS_BASETYPE, leaf_slots};
 
 /* ---------------------------------------------------------------- Book: the leaves by identity */
 
@@ -91,14 +103,26 @@ typedef struct {
     PyObject *unseen;          /* unseen(Leaf, entry before, entry found): a write nobody saw */
 } Book;
 
-static void book_dealloc(Book *self)
+static int book_traverse(Book *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->leaves);
+    Py_VISIT(self->grads);
+    Py_VISIT(self->aliases);
+    Py_VISIT(self->unseen);
+    return 0;
+}
+
+static int book_clear(Book *self)
 {
     Py_CLEAR(self->leaves);
     Py_CLEAR(self->grads);
     Py_CLEAR(self->aliases);
     Py_CLEAR(self->unseen);
-    plain_dealloc((PyObject *)self);
+    return 0;
 }
+
+static void book_dealloc(PyObject *self) { free_object(self, (inquiry)book_clear); }
 
 static PyObject *book_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -197,10 +221,10 @@ static PyMethodDef book_methods[] = {
 };
 static PyType_Slot book_slots[] = {
     {Py_tp_doc, "Book(unseen): the leaves by identity, the gradients and aliases that are theirs."},
-    {Py_tp_new, book_new}, {Py_tp_dealloc, book_dealloc}, {Py_tp_members, book_members},
-    {Py_tp_methods, book_methods}, {0, NULL},
+    {Py_tp_new, book_new}, {Py_tp_dealloc, book_dealloc}, {Py_tp_traverse, book_traverse},
+    {Py_tp_clear, book_clear}, {Py_tp_members, book_members}, {Py_tp_methods, book_methods}, {0, NULL},
 };
-static PyType_Spec book_spec = {"tracer.capture._core.Book", sizeof(Book), 0, Py_TPFLAGS_DEFAULT, book_slots};
+static PyType_Spec book_spec = {"tracer.capture._core.Book", sizeof(Book), 0, COLLECTED, book_slots};
 
 /* ---------------------------------------------------------------- LeafProbe */
 
@@ -220,16 +244,31 @@ typedef struct {
     Buffer before, incoming;
 } LeafProbe;
 
+static int leaf_probe_traverse(LeafProbe *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->state);
+    Py_VISIT(self->book);
+    Py_VISIT(self->leaf);
+    Py_VISIT(self->tensor);
+    return 0;
+}
+
+static int leaf_probe_clear(LeafProbe *self)
+{
+    Py_CLEAR(self->state);
+    Py_CLEAR(self->book);
+    Py_CLEAR(self->leaf);
+    Py_CLEAR(self->tensor);
+    return 0;
+}
+
 static void leaf_probe_dealloc(LeafProbe *self)
 {
     free(self->sent.data);
     free(self->before.data);
     free(self->incoming.data);
-    Py_CLEAR(self->state);
-    Py_CLEAR(self->book);
-    Py_CLEAR(self->leaf);
-    Py_CLEAR(self->tensor);
-    plain_dealloc((PyObject *)self);
+    free_object((PyObject *)self, (inquiry)leaf_probe_clear);
 }
 
 static PyObject *leaf_probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -365,9 +404,10 @@ static PyMemberDef leaf_probe_members[] = {
 };
 static PyType_Slot leaf_probe_slots[] = {
     {Py_tp_doc, "LeafProbe(state, book, node, tensor, leaf, same): the prehook of one AccumulateGrad."},
-    {Py_tp_new, leaf_probe_new}, {Py_tp_dealloc, leaf_probe_dealloc}, {Py_tp_call, leaf_probe_call},
+    {Py_tp_new, leaf_probe_new}, {Py_tp_dealloc, leaf_probe_dealloc},
+    {Py_tp_traverse, leaf_probe_traverse}, {Py_tp_clear, leaf_probe_clear}, {Py_tp_call, leaf_probe_call},
     {Py_tp_methods, leaf_probe_methods}, {Py_tp_getset, leaf_probe_getset},
     {Py_tp_members, leaf_probe_members}, {0, NULL},
 };
 static PyType_Spec leaf_probe_spec = {
-    "tracer.capture._core.LeafProbe", sizeof(LeafProbe), 0, Py_TPFLAGS_DEFAULT, leaf_probe_slots};
+    "tracer.capture._core.LeafProbe", sizeof(LeafProbe), 0, COLLECTED, leaf_probe_slots};
