@@ -34,7 +34,8 @@ SITES = (
     Site(2, "模型.py", 70_000, "forward", "", (), ""),
     Site(7, "a\\b.py", 1, "f", 'say("\0")', ("a", "名"), "a, 名 = 1, 2"),
 )
-MODULE = ModuleRef(1, "encoder.layers.0", "Linear", 3)
+ENCODER = ModuleRef(5, "encoder", "Encoder", 3, ModuleRef(2, "", "Net"))
+MODULE = ModuleRef(1, "encoder.layers.0", "Linear", 3, ENCODER)
 HOOKS = (
     Hook(0, "tensor hook", "grad * grad", "v", SITES[0], SITES[1]),
     Hook(9, "posthook", "Watcher.see", "", None, None),

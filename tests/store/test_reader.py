@@ -143,6 +143,7 @@ def test_a_graph_as_deep_as_any_comes_back() -> None:
         ("DELETE FROM node WHERE id = 1", "nodes of graph 1 are missing"),
         ("UPDATE node SET site = 99", "there is no site 99"),
         ("UPDATE node SET outputs = '[99]'", "there is no meta 99"),
+        ("UPDATE module SET parent = 5 WHERE id = 2", "recursion"),
         ("UPDATE node SET kind = 'robot'", "'robot' is not a valid NodeKind"),
         ("UPDATE node SET outputs = '{}'", "a column holds no list"),
         ("UPDATE node SET outputs = '[1.5]'", "a list of whole numbers holds something else"),

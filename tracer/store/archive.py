@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _BLOCK = 1000
 _MOST_KEPT = 100_000
+_UNREADABLE = (sqlite3.Error, OverflowError, UnicodeDecodeError)
 NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 """What the bytes and numbers of a damaged or hostile file raise when they are read."""
 
@@ -33,7 +34,7 @@ class Archive:
         self._strings = ById(self, "string", lambda row: str(row[1]))
         self._metas = ById(self, "meta", _meta)
         self._sites = ById(self, "site", _site)
-        self._modules = ById(self, "module", lambda row: ModuleRef(*row))
+        self._modules = ById(self, "module", self._module)
         self._meta_lists = ByText(self._read_metas)
         self._saved_lists = ByText(self._read_saved)
         self._root_lists = ByText(lambda text: tuple(Root(*at) for at in number_pairs_of(text)))
@@ -44,7 +45,7 @@ class Archive:
         """All rows of a query. Raises TraceFileError where the file can't be read."""
         try:
             return self._connection.execute(sql, values).fetchall()
-        except (sqlite3.Error, OverflowError) as error:
+        except _UNREADABLE as error:
             raise damaged(self.label, error) from error
 
     def each(self, sql: str, *values: object) -> Iterator[Any]:
@@ -53,7 +54,7 @@ class Archive:
             cursor = self._connection.execute(sql, values)
             while batch := cursor.fetchmany(_BLOCK):
                 yield from batch
-        except (sqlite3.Error, OverflowError) as error:
+        except _UNREADABLE as error:
             raise damaged(self.label, error) from error
 
     @contextmanager
@@ -111,6 +112,10 @@ class Archive:
             return self._metas[self._leaf_metas[leaf]]
         except LookupError:
             return UNKNOWN_META
+
+    def _module(self, row: Sequence[Any]) -> ModuleRef:
+        number, path, cls, call, parent = row
+        return ModuleRef(number, path, cls, call, self.module(parent))
 
     def _hook(self, row: Sequence[Any]) -> Hook:
         number, kind, text, subject, defined, added = row

@@ -50,7 +50,8 @@ def site_row(site: Site) -> Row:
 
 def module_row(module: ModuleRef) -> Row:
     """A row of `module`."""
-    return module.id, plain(module.path), plain(module.cls), module.call
+    parent = 0 if module.parent is None else module.parent.id
+    return module.id, plain(module.path), plain(module.cls), module.call, parent
 
 
 def hook_row(hook: Hook, names: Names) -> Row:

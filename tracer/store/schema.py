@@ -67,7 +67,8 @@ CREATE TABLE module (           -- calls of nn.Modules that operations ran in
     id INTEGER PRIMARY KEY,
     path TEXT NOT NULL,         -- encoder.layers.0.linear1
     cls TEXT NOT NULL,          -- Linear
-    call INTEGER NOT NULL       -- counts calls of that path, from 1
+    call INTEGER NOT NULL,      -- counts calls of that path, from 1
+    parent INTEGER NOT NULL     -- the module call that this one was made in
 );
 
 CREATE TABLE hook (             -- users' hooks
@@ -207,7 +208,7 @@ its root; for a write, that of the leaf.
 
 state u8        then
 0 none
-1 same as sent  only in received entries and incoming: what the one edge into this input carried
+1 same as sent  only in received, and in an accumulation: what the one edge into this input carried
 2 statistics    meta u32; norm, min, max, mean f64; zeros, nans, infs u64
 3 values        meta u32; dtype code u8; count u8; the elements in the tensor's dtype, row-major.
                 The statistics are derived from them, in double with one rounding for each sum.

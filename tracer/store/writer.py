@@ -91,7 +91,8 @@ class TraceWriter:
         elif isinstance(record, Hook):
             self._new_hooks[record.id] = record
         elif isinstance(record, ModuleRef):
-            self._new_modules[record.id] = record
+            self._new_modules.pop(record.id, None)
+            self.module(record)
         else:
             self._new_graphs[record.id] = record
             self._rows += 2 * len(record.nodes)
@@ -127,12 +128,13 @@ class TraceWriter:
         return site.id
 
     def module(self, module: ModuleRef | None) -> int:
-        """The id of a module call, which is stored; 0 for none."""
-        if module is None:
-            return 0
-        _check_number(module)
-        self._new_modules[module.id] = module
-        return module.id
+        """The id of a module call, stored with those it was made in; 0 for none."""
+        number = 0 if module is None else module.id
+        while module is not None and module.id not in self._new_modules:
+            _check_number(module)
+            self._new_modules[module.id] = module
+            module = module.parent
+        return number
 
     def hook(self, hook: Hook) -> int:
         """The id of a hook, which is stored."""
