@@ -525,13 +525,17 @@ static PyObject *quiet(void)
     return guard;
 }
 
+/* The exception that is set, if any, stays as it is. */
 static void loud(PyObject *guard)
 {
     if (!guard) return;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
     PyObject *left = PyObject_CallMethod(guard, "__exit__", "OOO", Py_None, Py_None, Py_None);
     if (!left) PyErr_Clear();
     Py_XDECREF(left);
     Py_DECREF(guard);
+    PyErr_Restore(type, value, trace);
 }
 
 static PyObject *tape_entry(Tape *self, PyObject *args)
@@ -602,6 +606,7 @@ typedef struct {
     uint32_t order, node_count, leaf_count;
     int guarded;           /* a function mode is active while the engine runs */
     int closed;
+    PyObject *key;         /* of its probes in dicts of hooks: nested passes meet in the same ones */
     PyObject *open;        /* dict: node -> NodeProbe begun and not ended */
     PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
 } PassState;
@@ -622,6 +627,7 @@ static int state_clear(PassState *self)
     Py_CLEAR(self->tape);
     Py_CLEAR(self->claim);
     Py_CLEAR(self->fault);
+    Py_CLEAR(self->key);
     Py_CLEAR(self->open);
     Py_CLEAR(self->unsettled);
     return 0;
@@ -643,8 +649,10 @@ static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->fault = Py_NewRef(fault);
     self->id = id;
     self->task = -1;
+    self->key = PyLong_FromLongLong(-(long long)id);
     self->open = PyDict_New();
     self->unsettled = PyList_New(0);
+    if (!self->key || !self->open || !self->unsettled) { Py_DECREF(self); return NULL; }
     return (PyObject *)self;
 }
 
@@ -656,6 +664,7 @@ static PyMemberDef state_members[] = {
     {"leaf_count", T_UINT, offsetof(PassState, leaf_count), 0, NULL},
     {"guarded", T_INT, offsetof(PassState, guarded), 0, NULL},
     {"closed", T_INT, offsetof(PassState, closed), 0, NULL},
+    {"key", T_OBJECT, offsetof(PassState, key), READONLY, NULL},
     {"open", T_OBJECT, offsetof(PassState, open), READONLY, NULL},
     {"unsettled", T_OBJECT, offsetof(PassState, unsettled), READONLY, NULL},
     {NULL},
@@ -693,12 +702,13 @@ static int hand_over_fault(PyObject *fault)
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
     PyObject *done = PyObject_CallFunctionObjArgs(fault, value ? value : Py_None, NULL);
-    if (!done) PyErr_Clear();
+    int interrupted = !done && !PyErr_ExceptionMatches(PyExc_Exception);
+    if (!done && !interrupted) PyErr_Clear();
     Py_XDECREF(done);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(trace);
-    return 0;
+    return interrupted ? -1 : 0;
 }
 
 /* ---------------------------------------------------------------- NodeProbe */
@@ -783,9 +793,10 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
 {
     PassState *state = self->state;
     Tape *tape = state->tape;
+    const char *same = PyBytes_AsString(self->same);
+    if (!same || !gradients || PyTuple_Size(gradients) < 0) return -1;
     self->received.used = 0;
     self->n_received = (uint32_t)PyTuple_Size(gradients);
-    const char *same = PyBytes_AsString(self->same);
     uint32_t known = (uint32_t)PyBytes_Size(self->same);
     for (uint32_t i = 0; i < self->n_received; i++) {
         PyObject *gradient = PyTuple_GetItem(gradients, i);
@@ -836,7 +847,9 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
     Py_DECREF(key);
     if (!was_open) { PyErr_Clear(); return 0; }
     if (self->ended && call_quietly(self->ended) < 0) return -1;
+    if (!inputs || !outputs) return -1;
     Py_ssize_t count = PyTuple_Size(inputs), arrived = PyTuple_Size(outputs);
+    if (count < 0 || arrived < 0) return -1;
     Buffer returned = {0};
     int failed = 0;
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
@@ -997,7 +1010,7 @@ static Place *find_place(Places *places, const void *code, int32_t lasti)
 /* Which operation made which nodes: sequence numbers [low, high), in order, the newest MADE_MOST only. */
 typedef struct { uint64_t low, high, seq; uint32_t site, op, module, call; } Made;
 typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
-enum { MADE_MOST = 1 << 19 };
+enum { MADE_MOST = 1 << 19, MOST_OPS = 1 << 16 };
 
 typedef struct {
     PyObject_HEAD
@@ -1092,9 +1105,10 @@ static int64_t find_site(Mode *self, uint32_t *call)
             if (!answer) goto fail;
             int is_user = PyObject_IsTrue(answer);
             Py_DECREF(answer);
+            if (is_user < 0) goto fail;
             place = find_place(&self->places, code, -1);
             if (!place) goto fail;
-            *place = (Place){code, -1, is_user == 1, 0, 0};
+            *place = (Place){code, -1, is_user, 0, 0};
             self->places.used++;
         }
         if (place->value) {
@@ -1110,6 +1124,7 @@ static int64_t find_site(Mode *self, uint32_t *call)
                 if (!id) goto fail;
                 uint32_t value = (uint32_t)PyLong_AsUnsignedLong(id);
                 Py_DECREF(id);
+                if (PyErr_Occurred()) goto fail;
                 place = find_place(&self->places, code, lasti);
                 if (!place) goto fail;
                 *place = (Place){code, lasti, value, 0, 0};
@@ -1246,8 +1261,7 @@ static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer 
 static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
 {
     if (op->action == WRITE) {
-        leaf->data.used = 0;
-        if (put_entry(self->tape, &leaf->data, tensor, 0) < 0) return -1;
+        if (read_again(self->tape, &leaf->data, tensor) < 0) return -1;
         read_mark(tensor, &leaf->version, &leaf->pointer);
         return write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data);
     }
@@ -1295,19 +1309,23 @@ static PyObject *tell(PyObject *before, PyObject *after, PyObject *args, PyObjec
 static int is_tensor(PyObject *object)
 {
     PyObject *type = (PyObject *)Py_TYPE(object);
-    return type == tensor_type || type == parameter_type || PyObject_IsInstance(object, tensor_type) == 1;
+    if (type == tensor_type || type == parameter_type) return 1;
+    int answer = PyObject_IsInstance(object, tensor_type);
+    if (answer < 0) PyErr_Clear(); /* an object may refuse to tell its class */
+    return answer == 1;
 }
 
 /* Whether a tensor among these, or in a list or tuple among them, satisfies `test`; -1 on error. */
 static int any_tensor(PyObject *objects, int (*test)(PyObject *), int depth)
 {
     int is_tuple = PyTuple_Check(objects);
-    Py_ssize_t count = is_tuple ? PyTuple_Size(objects) : PyList_Size(objects);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *object = is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i);
+    /* a subclass of Tensor runs code of its own, which may shorten the list */
+    for (Py_ssize_t i = 0; i < (is_tuple ? PyTuple_Size(objects) : PyList_Size(objects)); i++) {
+        PyObject *object = Py_NewRef(is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i));
         int found = 0;
         if (depth && (PyTuple_Check(object) || PyList_Check(object))) found = any_tensor(object, test, 0);
         else if (is_tensor(object)) found = test(object);
+        Py_DECREF(object);
         if (found) return found;
     }
     return 0;
@@ -1347,6 +1365,21 @@ static int call_plain(Mode *self, Op *op, PyObject *args, PyObject *kwargs, PyOb
     return done ? 0 : -1;
 }
 
+/* What to do when this function is called: a new reference, or NULL with an exception. */
+static Op *find_op(Mode *self, PyObject *function)
+{
+    PyObject *op = PyDict_GetItemWithError(self->ops, function);
+    if (op) return (Op *)Py_NewRef(op);
+    int has_hash = !PyErr_Occurred();
+    if (!has_hash && !PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
+    PyErr_Clear();
+    op = PyObject_CallFunctionObjArgs(self->describe, function, NULL);
+    /* functions made anew for each call must not pile up */
+    if (op && has_hash && PyDict_Size(self->ops) < MOST_OPS && PyDict_SetItem(self->ops, function, op) < 0)
+        Py_CLEAR(op);
+    return (Op *)op;
+}
+
 static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
 {
     static char *names[] = {"func", "types", "args", "kwargs", NULL};
@@ -1361,31 +1394,25 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     }
     if (!own_args) return NULL;
     PyObject *result = NULL;
+    Op *op = NULL;
     if (self->paused) goto just_call;
-    Op *op = (Op *)PyDict_GetItemWithError(self->ops, function);
+    op = find_op(self, function);
     if (!op) {
-        if (PyErr_Occurred()) PyErr_Clear();
-        PyObject *made = PyObject_CallFunctionObjArgs(self->describe, function, NULL);
-        if (!made || PyDict_SetItem(self->ops, function, made) < 0) {
-            Py_XDECREF(made);
-            if (hand_over_fault(self->fault) == 0) goto just_call;
-            Py_DECREF(own_args);
-            return NULL;
-        }
-        op = (Op *)made;
-        Py_DECREF(made);
+        if (hand_over_fault(self->fault) == 0) goto just_call;
+        Py_DECREF(own_args);
+        return NULL;
     }
     if (op->action == IGNORE) goto just_call;
     int64_t begin = clock_ns();
     long long low = call_int(sequence_fn);
+    if (low < 0) PyErr_Clear();
     if (op->action == GET_GRAD) {
         /* nothing to tell unless somebody reads it of a tensor that is no leaf */
         result = PyObject_Call(function, own_args, kwargs);
         PyObject *tensor = PyTuple_Size(own_args) ? PyTuple_GetItem(own_args, 0) : NULL;
         if (result == Py_None && tensor && self->book && !find_leaf(self->book, tensor))
             result = tell(op->before, op->after, own_args, result);
-        Py_DECREF(own_args);
-        return result;
+        goto done;
     }
     Leaf *leaf = NULL;
     int simple = op->action == WRITE || op->action == SET_GRAD ? simple_write(self, op, own_args, kwargs, &leaf) : 0;
@@ -1393,12 +1420,12 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     result = simple == 1 && leaf ? call_write(self, op, leaf, function, own_args, kwargs)
              : op->before && simple != 1 ? call_around(function, op->before, op->after, own_args, kwargs)
                                          : PyObject_Call(function, own_args, kwargs);
-    if (!result || self->paused) { Py_DECREF(own_args); return result; }
+    if (!result || self->paused) goto done;
     long long high = call_int(sequence_fn);
-    int failed = 0;
+    int failed = high < 0;
     if (high > low) {
         failed = log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
-    } else if (!op->before && op->action == OBSERVE) {
+    } else if (!failed && !op->before && op->action == OBSERVE) {
         PyObject *guard = quiet();
         int weight = guard ? weigh_plain(self, own_args, kwargs, result) : -1;
         if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin) < 0;
@@ -1407,11 +1434,12 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
         if (weight < 0) failed = 1;
     }
     if ((failed && hand_over_fault(self->fault) < 0) || spill(self->tape) < 0) Py_CLEAR(result);
-    Py_DECREF(own_args);
-    return result;
+    goto done;
 just_call:
     result = PyObject_Call(function, own_args, kwargs);
+done:
     Py_DECREF(own_args);
+    Py_XDECREF((PyObject *)op);
     return result;
 }
 
@@ -1571,7 +1599,7 @@ static PyMethodDef core_methods[] = {
      "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended)"},
-    {"detach", core_detach, METH_O, "detach(dicts): take our probes out of them."},
+    {"detach", core_detach, METH_VARARGS, "detach(state, dicts): take a pass's probes out of them."},
     {"register_hook", register_hook, METH_VARARGS, "Stands in for _HookMixin._register_hook."},
     {NULL},
 };
@@ -1603,7 +1631,6 @@ PyMODINIT_FUNC PyInit__core(void)
     s_variable = PyUnicode_InternFromString("variable");
     s_register_prehook = PyUnicode_InternFromString("register_prehook");
     s_register_hook = PyUnicode_InternFromString("register_hook");
-    our_key = PyLong_FromLong(-1);
     struct { const char *name; PyType_Spec *spec; } types[] = {
         {"Around", &around_spec}, {"Tape", &tape_spec}, {"PassState", &state_spec},
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},

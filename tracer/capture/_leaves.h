@@ -45,6 +45,16 @@ static int copy_buffer(Buffer *to, const Buffer *from)
     return put(to, from->data, from->used);
 }
 
+/* Read a tensor anew. What stands there stays until all is read, as other threads may look meanwhile. */
+static int read_again(Tape *tape, Buffer *entry, PyObject *tensor)
+{
+    Buffer fresh = {0};
+    if (put_entry(tape, &fresh, tensor, 0) < 0) { free(fresh.data); return -1; }
+    free(entry->data);
+    *entry = fresh;
+    return 0;
+}
+
 static PyObject *leaf_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"id", "ref", "grad", "data", "mark", NULL};
@@ -297,11 +307,10 @@ static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
 {
     PassState *state = self->state;
     Tape *tape = state->tape;
-    if (self->seq && leaf_probe_settle(self) < 0) return -1;
+    if (!gradient || (self->seq && leaf_probe_settle(self) < 0)) return -1;
     PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
     if (!grad) return -1;
-    self->before.used = self->incoming.used = 0;
-    int failed = put_entry(tape, &self->before, grad, 0) < 0;
+    int failed = read_again(tape, &self->before, grad) < 0;
     Py_DECREF(grad);
     if (failed) return -1;
     if (!same_entry(&self->before, &self->leaf->grad)) {
@@ -313,8 +322,9 @@ static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
         if (copy_buffer(&self->leaf->grad, &self->before) < 0) return -1;
     }
     if (self->same && gradient != Py_None) {
+        self->incoming.used = 0;
         PUT(&self->incoming, uint8_t, ENTRY_SAME);
-    } else if (put_entry(tape, &self->incoming, gradient, 0) < 0) {
+    } else if (read_again(tape, &self->incoming, gradient) < 0) {
         return -1;
     }
     self->seq = ++tape->seq;
@@ -367,7 +377,8 @@ static PyObject *leaf_probe_call(LeafProbe *self, PyObject *args, PyObject *kwar
     if (PyTuple_Size(args) != 1) Py_RETURN_NONE; /* among the posthooks it only marks the dict */
     int ours = is_ours(self->state);
     if (ours == 1 && self->state->guarded && !(guard = quiet())) ours = -1;
-    if (ours == 1 && leaf_probe_begin(self, PyTuple_GetItem(PyTuple_GetItem(args, 0), 0)) < 0) ours = -1;
+    PyObject *gradients = PyTuple_GetItem(args, 0);
+    if (ours == 1 && leaf_probe_begin(self, PyTuple_GetItem(gradients, 0)) < 0) ours = -1;
     int stop = ours < 0 && hand_over_fault(self->state->fault) < 0;
     loud(guard);
     if (stop || spill(self->state->tape) < 0) return NULL;

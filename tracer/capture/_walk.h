@@ -3,22 +3,21 @@
 static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_variable,
     *s_register_prehook, *s_register_hook;
 
-/* The key that ours have in every dict of hooks: torch's own count from 0, so -1 is no one's, and no
- * number is taken from the user's hooks. */
-static PyObject *our_key;
-
 static PyObject *register_theirs;
 
 /* Stands in for `torch.autograd.function._HookMixin._register_hook`, which is asked for the dict that a
- * hook goes to and for what `register_hook` returns: for our probes the dict itself, under our key. */
+ * hook goes to and for what `register_hook` returns: for our probes the dict itself. Torch counts its keys
+ * from 0, so those under 0 are no one's, and no number is taken from the user's hooks. */
 static PyObject *register_hook(PyObject *module, PyObject *args)
 {
-    PyObject *hooks, *hook;
+    PyObject *hooks, *hook, *key;
     if (!PyArg_ParseTuple(args, "OO", &hooks, &hook)) return NULL;
     PyObject *type = (PyObject *)Py_TYPE(hook);
-    if (type != node_probe_type && type != leaf_probe_type) return PyObject_CallObject(register_theirs, args);
+    if (type == node_probe_type) key = ((NodeProbe *)hook)->state->key;
+    else if (type == leaf_probe_type) key = ((LeafProbe *)hook)->state->key;
+    else return PyObject_CallObject(register_theirs, args);
     hooks = hooks == Py_None ? PyObject_CallObject(ordered_dict, NULL) : Py_NewRef(hooks);
-    if (!hooks || PyObject_SetItem(hooks, our_key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
+    if (!hooks || PyObject_SetItem(hooks, key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
     return Py_BuildValue("NO", hooks, hooks);
 }
 
@@ -216,6 +215,13 @@ done:
 
 /* ---------------------------------------------------------------- attach */
 
+/* Take the probes of one pass out of these dicts. */
+static void take_out(PyObject *held, PyObject *key)
+{
+    for (Py_ssize_t i = 0; i < PyList_Size(held); i++)
+        if (PyObject_DelItem(PyList_GetItem(held, i), key) < 0) PyErr_Clear();
+}
+
 /* Register a probe through one of a node's two methods; the dict it landed in, borrowed from `held`. */
 static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyObject *held)
 {
@@ -228,11 +234,12 @@ static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyOb
 
 /* attach(state, book, fns, same, links, custom, leaves, begun, ended): put a probe on every node.
  * `custom` has a 1 for each node that runs user code; `leaves` maps a number to (tensor, Leaf).
- * Returns (dicts that hold a probe under key -1, numbers of nodes with hooks of the user's, probes).
+ * Returns (dicts that hold a probe under the state's key, numbers of nodes with hooks of the user's, probes).
  */
 static PyObject *core_attach(PyObject *module, PyObject *args)
 {
-    PyObject *state, *book, *fns, *same, *leaves, *begun, *ended;
+    PassState *state;
+    PyObject *book, *fns, *same, *leaves, *begun, *ended;
     const char *links, *custom;
     Py_ssize_t links_size, custom_size;
     if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO", &state, &book, &PyList_Type, &fns, &PyList_Type, &same,
@@ -267,7 +274,8 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
             is_crowded |= hooks && PyObject_Size(hooks) > 1;
         }
         if (hooks && leaf && PyObject_Size(hooks) == 1) { /* no posthook of the user's: it need not be called */
-            if (PyObject_DelItem(hooks, our_key) < 0 || PyList_SetSlice(held, PyList_Size(held) - 1, PyList_Size(held), NULL) < 0) hooks = NULL;
+            Py_ssize_t last = PyList_Size(held) - 1;
+            if (PyObject_DelItem(hooks, state->key) < 0 || PyList_SetSlice(held, last, last + 1, NULL) < 0) hooks = NULL;
         }
         if (!hooks || (is_crowded && PyList_Append(crowded, number) < 0)) { Py_XDECREF(number); goto done; }
         Py_XDECREF(number);
@@ -293,8 +301,7 @@ done:
     if (!result && held) { /* leave nothing behind */
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
-        for (Py_ssize_t i = 0; i < PyList_Size(held); i++)
-            if (PyObject_DelItem(PyList_GetItem(held, i), our_key) < 0) PyErr_Clear();
+        take_out(held, state->key);
         PyErr_Restore(type, value, trace);
     }
     Py_XDECREF(held);
@@ -303,10 +310,12 @@ done:
     return result;
 }
 
-/* detach(dicts): take our probes out of them. */
-static PyObject *core_detach(PyObject *module, PyObject *held)
+/* detach(state, dicts): take the probes of a pass out of the dicts that hold them. */
+static PyObject *core_detach(PyObject *module, PyObject *args)
 {
-    for (Py_ssize_t i = 0; i < PyList_Size(held); i++)
-        if (PyObject_DelItem(PyList_GetItem(held, i), our_key) < 0) PyErr_Clear();
+    PassState *state;
+    PyObject *held;
+    if (!PyArg_ParseTuple(args, "OO!", &state, &PyList_Type, &held)) return NULL;
+    take_out(held, state->key);
     Py_RETURN_NONE;
 }

@@ -30,9 +30,6 @@ from tracer.records.graph import Graph, NodeKind
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
-OUR_KEY = -1
-"""The key of our probes in every dict of hooks; PyTorch's own count from 0."""
-
 
 class LivePass:
     """One engine run while it lasts: its probes, the hooks it wrapped, what is still to enter."""
@@ -89,7 +86,7 @@ class LivePass:
     def _dicts_of(self, number: int) -> list[HookDict]:
         """The dicts that hold the probe of a node: of its prehooks, and of its posthooks."""
         probe = self._probes[number]
-        return [hooks for hooks in self._held if hooks.get(OUR_KEY) is probe]
+        return [hooks for hooks in self._held if hooks.get(self.state.key) is probe]
 
     def _wrap_output_hooks(self) -> None:
         """Wrap the tensor hooks on what nodes put out in forward."""
@@ -120,7 +117,7 @@ class LivePass:
         """Leave nothing of ours on any node or tensor."""
         self.state.closed = 1
         self.wrapped.restore()
-        detach(self._held)
+        detach(self.state, self._held)
         self._held.clear()
         self._probes.clear()
 
