@@ -27,7 +27,7 @@
 
 enum { KIND_FORWARD = 1, KIND_NODE = 7, KIND_ACCUMULATE = 9, KIND_GRAD_WRITE = 10, KIND_DATA_WRITE = 11 };
 enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_PARTIAL = 5, ENTRY_RECEIVED = 6 };
-enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256 };
+enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256, TOO_MANY = THREADS - 1 };
 enum { MANY = 1 << 18 }; /* elements whose reading lets other threads run */
 
 static int64_t clock_ns(void)
@@ -36,7 +36,8 @@ static int64_t clock_ns(void)
     LARGE_INTEGER count, rate;
     QueryPerformanceCounter(&count);
     QueryPerformanceFrequency(&rate);
-    return (int64_t)((double)count.QuadPart * 1e9 / (double)rate.QuadPart);
+    int64_t whole = count.QuadPart / rate.QuadPart, rest = count.QuadPart % rate.QuadPart;
+    return whole * 1000000000 + rest * 1000000000 / rate.QuadPart;
 #else
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -80,7 +81,7 @@ static long long ask_int(PyObject *object, PyObject *name)
 
 static long long call_int(PyObject *function)
 {
-    PyObject *answer = PyObject_CallObject(function, NULL);
+    PyObject *answer = PyObject_CallNoArgs(function);
     if (!answer) return -1;
     long long number = PyLong_AsLongLong(answer);
     Py_DECREF(answer);
@@ -170,7 +171,7 @@ static PyObject *around_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static PyObject *call_around(PyObject *function, PyObject *before, PyObject *after, PyObject *args,
                              PyObject *kwargs)
 {
-    PyObject *shown = kwargs ? kwargs : Py_None;
+    PyObject *shown = kwargs && PyDict_Size(kwargs) ? kwargs : Py_None;
     PyObject *token = PyObject_CallFunctionObjArgs(before, args, shown, NULL);
     if (!token) {
         if (!PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
@@ -213,13 +214,21 @@ static PyObject *around_bind(PyObject *self, PyObject *object, PyObject *owner)
     return PyObject_CallFunctionObjArgs(method_type, self, object, NULL);
 }
 
-/* Whatever else is asked of it (name, doc, signature) is the wrapped function's. */
+/* Whatever else is asked of it (name, doc, module, signature) is the wrapped function's. */
 static PyObject *around_getattr(PyObject *self, PyObject *name)
 {
-    PyObject *own = PyObject_GenericGetAttr(self, name);
-    if (own || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
+    PyObject *function = ((Around *)self)->function;
+    int of_type = PyUnicode_CompareWithASCIIString(name, "__doc__") == 0 ||
+                  PyUnicode_CompareWithASCIIString(name, "__module__") == 0;
+    PyObject *own = of_type && function ? NULL : PyObject_GenericGetAttr(self, name);
+    if (own || (!of_type && !PyErr_ExceptionMatches(PyExc_AttributeError)) || !function) return own;
     PyErr_Clear();
-    return PyObject_GetAttr(((Around *)self)->function, name);
+    return PyObject_GetAttr(function, name);
+}
+
+static int around_setattr(PyObject *self, PyObject *name, PyObject *value)
+{
+    return PyObject_SetAttr(((Around *)self)->function, name, value);
 }
 
 static PyMemberDef around_members[] = {
@@ -231,7 +240,8 @@ static PyType_Slot around_slots[] = {
     {Py_tp_doc, "Around(function, before, after): call function between two callbacks, with no frame."},
     {Py_tp_new, around_new}, {Py_tp_dealloc, around_dealloc}, {Py_tp_call, around_call},
     {Py_tp_traverse, around_traverse}, {Py_tp_clear, around_clear}, {Py_tp_descr_get, around_bind},
-    {Py_tp_getattro, around_getattr}, {Py_tp_members, around_members}, {0, NULL},
+    {Py_tp_getattro, around_getattr}, {Py_tp_setattro, around_setattr},
+    {Py_tp_members, around_members}, {0, NULL},
 };
 static PyType_Spec around_spec = {
     "tracer.capture._core.Around", sizeof(Around), 0, COLLECTED, around_slots};
@@ -247,8 +257,8 @@ typedef struct {
     int statistics;        /* 0: structure only, no tensor is read */
     PyObject *other;       /* other(tensor) -> entry bytes, for tensors this file cannot read */
     PyObject *full;        /* full(): called when SPILL bytes wait; takes them */
-    unsigned long threads[THREADS];
-    int n_threads;
+    unsigned long threads[THREADS]; /* 0: has ended */
+    int n_threads, last_reused;
 } Tape;
 
 static int tape_traverse(Tape *self, visitproc visit, void *arg)
@@ -288,15 +298,21 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-/* A small number for the calling thread, 0 for the first seen. */
+/* A small number for the calling thread, 0 for the first seen; that of an ended thread where none is
+ * left, and TOO_MANY where none has ended. */
 static int tape_thread(Tape *self)
 {
     unsigned long ident = PyThread_get_thread_ident();
     for (int i = 0; i < self->n_threads; i++)
         if (self->threads[i] == ident) return i;
-    if (self->n_threads == THREADS) return THREADS - 1;
-    self->threads[self->n_threads] = ident;
-    return self->n_threads++;
+    int slot = self->n_threads;
+    if (slot < TOO_MANY) self->n_threads++;
+    for (int tried = 0; slot == TOO_MANY && tried < TOO_MANY; tried++) {
+        self->last_reused = (self->last_reused + 1) % TOO_MANY;
+        if (!self->threads[self->last_reused]) slot = self->last_reused;
+    }
+    if (slot < TOO_MANY) self->threads[slot] = ident;
+    return slot;
 }
 
 static int put_header(Buffer *out, uint32_t length, int kind, int thread, uint32_t pass, uint64_t seq,
@@ -517,7 +533,7 @@ static int put_entry(Tape *tape, Buffer *out, PyObject *tensor, uint32_t meta)
 /* Python's tensor methods go through the user's function modes unless told otherwise. */
 static PyObject *quiet(void)
 {
-    PyObject *guard = PyObject_CallObject(disable_torch_function, NULL);
+    PyObject *guard = PyObject_CallNoArgs(disable_torch_function);
     if (!guard) return NULL;
     PyObject *entered = PyObject_CallMethod(guard, "__enter__", NULL);
     if (!entered) Py_CLEAR(guard);
@@ -554,7 +570,7 @@ static PyObject *tape_entry(Tape *self, PyObject *args)
 static int spill(Tape *self)
 {
     if (self->frames.used < SPILL || !self->full) return 0;
-    PyObject *done = PyObject_CallObject(self->full, NULL);
+    PyObject *done = PyObject_CallNoArgs(self->full);
     Py_XDECREF(done);
     if (done) return 0;
     if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
@@ -784,7 +800,7 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static int call_quietly(PyObject *callback)
 {
-    PyObject *done = PyObject_CallObject(callback, NULL);
+    PyObject *done = PyObject_CallNoArgs(callback);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
@@ -1010,7 +1026,7 @@ static Place *find_place(Places *places, const void *code, int32_t lasti)
 /* Which operation made which nodes: sequence numbers [low, high), in order, the newest MADE_MOST only. */
 typedef struct { uint64_t low, high, seq; uint32_t site, op, module, call; } Made;
 typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
-enum { MADE_MOST = 1 << 19, MOST_OPS = 1 << 16 };
+enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, MOST_OPS = 1 << 16 };
 
 typedef struct {
     PyObject_HEAD
@@ -1151,9 +1167,12 @@ static int64_t find_site(Mode *self, uint32_t *call)
     return 0;
 }
 
+static Made *made_at(MadeLog *log, uint32_t at) { return &log->items[(log->start + at) & (log->room - 1)]; }
+
 static int log_made(Mode *self, int thread, Made made)
 {
     MadeLog *log = &self->made[thread];
+    if (thread == TOO_MANY) { self->evicted++; return 0; } /* whose counts would get mixed up */
     if (log->used == log->room && log->room < MADE_MOST) {
         uint32_t room = log->room ? log->room * 2 : 256;
         Made *items = realloc(log->items, room * sizeof(Made));
@@ -1162,15 +1181,15 @@ static int log_made(Mode *self, int thread, Made made)
         log->room = room;
     }
     if (log->used < log->room) {
-        uint32_t at = log->used++;
-        /* a custom Function is logged after what its forward made, though it took its number before */
-        for (; at > 0 && log->items[at - 1].low > made.low; at--) log->items[at] = log->items[at - 1];
-        log->items[at] = made;
+        log->used++;
     } else {
-        log->items[log->start] = made;
-        log->start = (log->start + 1) % log->room;
+        log->start = (log->start + 1) & (log->room - 1);
         self->evicted++;
     }
+    /* a custom Function is logged after what its forward made, though it took its number before */
+    uint32_t at = log->used - 1;
+    for (; at > 0 && made_at(log, at - 1)->low > made.low; at--) *made_at(log, at) = *made_at(log, at - 1);
+    *made_at(log, at) = made;
     return 0;
 }
 
@@ -1223,7 +1242,7 @@ static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *b
     if (site < 0) return -1;
     uint32_t how = op->how;
     if (self->stepping) {
-        PyObject *enabled = PyObject_CallObject(grad_enabled_fn, NULL);
+        PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
         if (!enabled) return -1;
         if (enabled != Py_True) how = self->stepping;
         Py_DECREF(enabled);
@@ -1338,7 +1357,7 @@ static int is_any(PyObject *tensor) { return 1; }
  * look into (it may have cut history, or ran where gradients are off), -1 on error. */
 static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *result)
 {
-    PyObject *enabled = PyObject_CallObject(grad_enabled_fn, NULL);
+    PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
     if (!enabled) return -1;
     int off = enabled != Py_True;
     Py_DECREF(enabled);
@@ -1443,17 +1462,17 @@ done:
     return result;
 }
 
+/* An operation that ran inside another one began later: the last to begin is asked first. */
 static Made *find_made(MadeLog *log, uint64_t wanted)
 {
     uint32_t low = 0, high = log->used;
     while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        Made *made = &log->items[(log->start + middle) % log->room];
-        if (made->high <= wanted) low = middle + 1; else high = middle;
+        uint32_t middle = low + (high - low) / 2;
+        if (made_at(log, middle)->low <= wanted) low = middle + 1; else high = middle;
     }
-    if (low == log->used) return NULL;
-    Made *made = &log->items[(log->start + low) % log->room];
-    return made->low <= wanted ? made : NULL;
+    for (uint32_t back = 0; back < NESTED_MOST && back < low; back++)
+        if (made_at(log, low - 1 - back)->high > wanted) return made_at(log, low - 1 - back);
+    return NULL;
 }
 
 /* Sequence numbers are counted by thread, and a node does not tell its thread: the calling thread is
