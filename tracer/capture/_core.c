@@ -292,7 +292,7 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Tape *self = (Tape *)make(type, 0);
     if (!self) return NULL;
     self->origin = clock_ns();
-    self->few = few > 255 ? 255 : few;
+    self->few = few > 255 ? 255 : few < 0 ? 0 : few;
     self->statistics = statistics;
     self->other = Py_NewRef(other);
     return (PyObject *)self;
@@ -698,7 +698,7 @@ static int is_ours(PassState *state)
 {
     if (state->closed) return 0;
     long long task = call_int(task_id_fn);
-    if (task == -1 && PyErr_Occurred()) return -1;
+    if (task == -1) return PyErr_Occurred() ? -1 : 0; /* no engine runs */
     if (state->task == task) return 1;
     if (state->task != -1) return 0;
     PyObject *answer = PyObject_CallFunction(state->claim, "OL", state, task);

@@ -1,23 +1,32 @@
-"""Finds the compiled core and tells it about torch."""
+"""Chooses the compiled core, or the same in Python where none was built, and tells it about torch.
+
+`TRACER_CORE=python` in the environment asks for the one in Python.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch.autograd.function import _HookMixin
 
-from tracer.errors import TracerError
 from tracer.records.stream import DTYPE_CODES
 
-try:
-    core = import_module("tracer.capture._core")
-except ImportError as error:
-    raise TracerError(
-        "recording needs the compiled core, which this installation lacks: install a C compiler "
-        "and install autograd-tracer again. Reading traces works without it."
-    ) from error
+
+def _choose() -> ModuleType:
+    if os.environ.get("TRACER_CORE") != "python":
+        try:
+            return import_module("tracer.capture._core")
+        except ImportError:  # there was no compiler
+            pass
+    return import_module("tracer.capture.core_in_python")
+
+
+core: Any = _choose()
 
 Around = core.Around
 Book = core.Book

@@ -93,7 +93,9 @@ class Reader:
         flat = flat.resolve_conj().resolve_neg().contiguous().reshape(-1)
         name = str(tensor.dtype).removeprefix("torch.")
         if stored_all and flat.numel() <= self._few and name in DTYPE_CODES:
-            raw = bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
+            # a single element may have any stride, and `view` insists on 1
+            row = flat.as_strided((flat.numel(),), (1,))
+            raw = bytes(row.view(torch.uint8).tolist()) if flat.numel() else b""
             return struct.pack("<BIBB", ENTRY_VALUES, meta, DTYPE_CODES[name], flat.numel()) + raw
         return _statistics(flat, meta, tensor.numel())
 

@@ -1,0 +1,72 @@
+"""A frame in, the site of the user's line that led there out, and how often it ran."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import CodeType, FrameType
+
+from tracer.capture.core_in_python.unseen import is_ours
+
+_HERE = os.path.dirname(__file__) + os.sep
+
+
+class _Place:
+    """One position in code: its site, and how often it ran in this round."""
+
+    __slots__ = ("calls", "round", "site")
+
+    def __init__(self, site: int) -> None:
+        self.site = site
+        self.calls = self.round = 0
+
+
+class Places:
+    """Asks `is_user(code)` once for each code, `site(code, lasti, line)` once for each position."""
+
+    def __init__(
+        self, is_user: Callable[[CodeType], bool], site: Callable[[CodeType, int, int], int]
+    ) -> None:
+        self._is_user = is_user
+        self._site = site
+        # By the code's address, with the code, so that it stays its own: the positions seen in it;
+        # None for code that is not the user's.
+        self._codes: dict[int, tuple[CodeType, dict[int, _Place] | None]] = {}
+
+    def find(self, frame: FrameType | None, counted_in: int = 0) -> tuple[int, int]:
+        """The site of the nearest user frame, from this one outward; 0 for none.
+
+        Where a round is given to be counted in, also how often it ran in that, else 0.
+        """
+        while frame is not None:
+            places = self._places(frame.f_code)
+            if places is not None:
+                place = self._place(frame, places)
+                return place.site, _count(place, counted_in) if counted_in else 0
+            frame = frame.f_back
+        return 0, 0
+
+    def _places(self, code: CodeType) -> dict[int, _Place] | None:
+        known = self._codes.get(id(code))
+        if known is None:
+            is_user = not _is_core(code) and self._is_user(code)
+            known = self._codes.setdefault(id(code), (code, {} if is_user else None))
+        return known[1]
+
+    def _place(self, frame: FrameType, places: dict[int, _Place]) -> _Place:
+        place = places.get(frame.f_lasti)
+        if place is None:
+            site = self._site(frame.f_code, frame.f_lasti, frame.f_lineno)
+            place = places.setdefault(frame.f_lasti, _Place(site))
+        return place
+
+
+def _count(place: _Place, counted_in: int) -> int:
+    if place.round != counted_in:
+        place.round, place.calls = counted_in, 0
+    place.calls += 1
+    return place.calls
+
+
+def _is_core(code: CodeType) -> bool:
+    return is_ours(code) or code.co_filename.startswith(_HERE)

@@ -1,0 +1,198 @@
+"""The roots of a pass in, the graph below them out; a probe on each of its nodes, and off again."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tracer.capture.core_in_python.known import TORCH
+from tracer.capture.core_in_python.leaves import Book, Leaf, LeafProbe
+from tracer.capture.core_in_python.probes import NodeProbe, PassState
+
+if TYPE_CHECKING:
+    from tracer.capture.core_in_python.mode import ModeCore
+
+_UNNUMBERED = 2**64 - 1
+_COUNT = struct.Struct("<I")
+_LINK = struct.Struct("<ii")
+
+Walk = tuple[list[Any], bytes, bytes, bytes, list[int], list[tuple[int, Any]], list[bytes]]
+
+
+def register_hook(hooks: Any, hook: Any) -> Any:
+    """Stand in for `_HookMixin._register_hook`: our probes go under their pass's key.
+
+    It is asked for the dict that a hook goes to and for what `register_hook` returns. PyTorch
+    counts its keys from 0, so those under 0 are no one's, and no number is taken from the user's.
+    """
+    if type(hook) not in (NodeProbe, LeafProbe):
+        return TORCH.register_hook(hooks, hook)
+    hooks = TORCH.ordered_dict() if hooks is None else hooks
+    hooks[hook.state.key] = hook
+    return hooks, hooks
+
+
+# ---- walk
+
+
+def walk(mode: ModeCore, roots: list[tuple[Any, int]], signatures: dict[Any, int]) -> Walk:
+    """Walk a graph from its roots, in first-visit order.
+
+    Returns the nodes, then packed roots, links and signatures as `structure.Walk` has them,
+    sequence numbers, (number, variable) of the AccumulateGrads, and for each node which inputs
+    receive just what one edge sends.
+    """
+    numbers: dict[Any, int] = {}
+    fns: list[Any] = []
+
+    def number_of(fn: Any) -> int:
+        number = numbers.setdefault(fn, len(fns))
+        if number == len(fns):
+            fns.append(fn)
+        return number
+
+    rooted = [(number_of(fn), input_nr) for fn, input_nr in roots]
+    links: list[list[tuple[int, int]]] = []
+    sequence_nrs: list[int] = []
+    signed: list[int] = []
+    leaves: list[tuple[int, Any]] = []
+    unshared: list[tuple[int, bool]] = []
+    for number, fn in enumerate(fns):  # grows as it is walked
+        edges = fn.next_functions
+        links.append([(-1 if to is None else number_of(to), nr) for to, nr in edges])
+        sequence_nr = fn._sequence_nr()
+        sequence_nrs.append(sequence_nr)
+        is_leaf = sequence_nr == _UNNUMBERED
+        made = None if is_leaf else mode.made_by(sequence_nr)
+        metas = _metas(fn)
+        key = (type(fn), metas) if made is None else (type(fn), metas, *made[:3])
+        signed.append(signatures.setdefault(key, len(signatures)))
+        if is_leaf and hasattr(fn, "variable"):
+            leaves.append((number, fn.variable))
+        unshared.append((len(metas) // 2, made is not None or is_leaf))
+    return (
+        fns,
+        b"".join(_LINK.pack(*root) for root in rooted),
+        b"".join(_COUNT.pack(len(edges)) + _packed(edges) for edges in links),
+        struct.pack(f"<{len(signed)}I", *signed),
+        sequence_nrs,
+        leaves,
+        _unshared(unshared, links, rooted),
+    )
+
+
+def _packed(edges: list[tuple[int, int]]) -> bytes:
+    return b"".join(_LINK.pack(*edge) for edge in edges)
+
+
+def _metas(fn: Any) -> tuple[Any, ...]:
+    """Shape and dtype of each of a node's inputs, as the engine will check them, in one row."""
+    metas: list[Any] = []
+    found = getattr(fn, "_input_metadata", ())
+    for meta in found if isinstance(found, tuple) else ():
+        try:
+            metas += (tuple(meta.shape), meta.dtype)
+        except Exception:  # nested, or undefined
+            metas += (None, None)
+    return tuple(metas)
+
+
+def _unshared(
+    inputs: list[tuple[int, bool]],
+    links: list[list[tuple[int, int]]],
+    rooted: list[tuple[int, int]],
+) -> list[bytes]:
+    """Flags for each node's inputs: 1 where one edge leads and no root's gradient goes.
+
+    All 0 for a node not made in sight: it may have hooks that nobody saw being registered.
+    """
+    counts = [[0] * count for count, _ in inputs]
+    for edges in links:
+        for target, input_nr in edges:
+            if target >= 0 and input_nr < len(counts[target]):
+                counts[target][input_nr] += 1
+    for target, input_nr in rooted:
+        if input_nr < len(counts[target]):
+            counts[target][input_nr] = 2
+    seen = [in_sight for _, in_sight in inputs]
+    return [
+        bytes(in_sight and count == 1 for count in one)
+        for one, in_sight in zip(counts, seen, strict=True)
+    ]
+
+
+# ---- attach
+
+Leaves = dict[int, tuple[Any, Leaf]]
+Probe = NodeProbe | LeafProbe
+
+
+def attach(
+    state: PassState,
+    book: Book,
+    fns: list[Any],
+    same: list[bytes],
+    links: bytes,
+    custom: bytes,
+    leaves: Leaves,
+    begun: Callable[[], object],
+    ended: Callable[[], object],
+) -> tuple[list[Any], list[int], list[Probe]]:
+    """Put a probe on every node.
+
+    `custom` has a 1 for each node that runs user code. Returns the dicts that hold a probe under
+    the state's key, the numbers of nodes with other hooks, and the probes.
+    """
+    held: list[Any] = []
+    crowded: list[int] = []
+    probes: list[Probe] = []
+    try:
+        for number, fn in enumerate(fns):
+            leaf = leaves.get(number)
+            if leaf is not None:
+                one = bool(same[number]) and bool(same[number][0])
+                probes.append(LeafProbe(state, book, number, *leaf, same=one))
+            elif number < len(custom) and custom[number]:
+                probes.append(NodeProbe(state, number, same[number], False, begun, ended))
+            else:
+                probes.append(NodeProbe(state, number, same[number]))
+            if _register(fn, probes[-1], held):
+                crowded.append(number)
+        _connect(probes, links)
+    except BaseException:
+        detach(state, held)
+        raise
+    return held, crowded, probes
+
+
+def _register(fn: Any, probe: Probe, held: list[Any]) -> bool:
+    """Register a probe before and after its node; whether there are other hooks."""
+    before = fn.register_prehook(probe)
+    held.append(before)
+    after = fn.register_hook(probe)
+    if isinstance(probe, LeafProbe) and len(after) == 1:
+        del after[probe.state.key]  # no posthook of the user's: it need not be called
+    else:
+        held.append(after)
+    return len(before) > 1 or len(after) > 1
+
+
+def _connect(probes: list[Probe], links: bytes) -> None:
+    """Hand what a node returns to a leaf to the probe there: it need not be read again."""
+    at = 0
+    for probe in probes:
+        (count,) = _COUNT.unpack_from(links, at)
+        at += _COUNT.size
+        for slot in range(count):
+            target, _ = _LINK.unpack_from(links, at)
+            at += _LINK.size
+            leaf = probes[target] if target >= 0 else None
+            if isinstance(leaf, LeafProbe) and leaf.same and isinstance(probe, NodeProbe):
+                probe.sinks.append((slot, leaf))
+
+
+def detach(state: PassState, held: list[Any]) -> None:
+    """Take the probes of a pass out of the dicts that hold them."""
+    for hooks in held:
+        hooks.pop(state.key, None)
