@@ -13,6 +13,7 @@ from torch import Tensor
 from tracer.capture import structure
 from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach
 from tracer.capture.core import walk as core_walk
+from tracer.capture.deep import make_room
 from tracer.capture.graphs import Leaves
 from tracer.capture.hooks import (
     ACCUMULATE_HOOK,
@@ -254,6 +255,7 @@ class Engine:
             outer.is_running_here()  # inside a hook of the outer run: now its number can be known
         site = session.mode.here()
         walk = structure.Walk(*core_walk(session.mode, edges, self._signatures))
+        make_room(len(walk.fns))
         leaves = session.leaves_of(walk)
         graph = session.graphs.graph_of(walk, leaves)
         self._count += 1
