@@ -70,6 +70,10 @@ class LivePass:
         )
         for number in crowded:
             self._wrap_node_hooks(number)
+        number = custom.find(1)
+        while number >= 0:
+            self._read_any(number)
+            number = custom.find(1, number + 1)
         self._wrap_output_hooks()
         for number, (leaf, _state) in self.leaves.items():
             if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
@@ -83,6 +87,7 @@ class LivePass:
             if book.wrap(self, hooks, kind, number) and kind is PREHOOK:
                 self._read_anew(probe)
             kind = POSTHOOK
+        self._read_any(number)
 
     def _dicts_of(self, number: int) -> list[HookDict]:
         """The dicts that hold the probe of a node: of its prehooks, and of its posthooks."""
@@ -113,6 +118,14 @@ class LivePass:
     def _read_anew(self, probe: NodeProbe | LeafProbe) -> None:
         """Have what arrives read: a hook stands between it and what was sent."""
         probe.same = b"" if isinstance(probe, NodeProbe) else False
+
+    def _read_any(self, number: int) -> None:
+        """Have what user code returns read as it is: the engine then fits it to the next node."""
+        probe = self._probes[number]
+        if isinstance(probe, NodeProbe):
+            probe.reuse = False
+            for edge in self.graph.edges_from[number]:
+                self._read_anew(self._probes[edge.target])
 
     def detach(self) -> None:
         """Leave nothing of ours on any node or tensor."""
@@ -227,7 +240,7 @@ class Engine:
         if session.recorder.failed or session.paused or not session.is_mine():
             return None
         try:
-            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 return self._begin(_Call.read(args, kwargs or {}))
         except Exception as error:
             session.recorder.fault(error)
@@ -238,11 +251,15 @@ class Engine:
         if live is None:
             return
         try:
-            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 self._end(live, error)
         except Exception as fault:
             self._session.recorder.fault(fault)
             live.detach()
+
+    def _alone(self) -> threading.RLock:
+        """Let passes of several threads begin and end one after another: ids are counted there."""
+        return self._session.recorder.lock
 
     def _begin(self, call: _Call) -> LivePass | None:
         session = self._session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ def walk(mode: ModeCore, roots: list[tuple[Any, int]], signatures: dict[Any, int
         made = None if is_leaf else mode.made_by(sequence_nr)
         metas = _metas(fn)
         key = (type(fn), metas) if made is None else (type(fn), metas, *made[:3])
-        signed.append(signatures.setdefault(key, len(signatures)))
+        signed.append(_number(signatures, key))
         if is_leaf and hasattr(fn, "variable"):
             leaves.append((number, fn.variable))
         unshared.append((len(metas) // 2, made is not None or is_leaf))
@@ -80,6 +81,18 @@ def walk(mode: ModeCore, roots: list[tuple[Any, int]], signatures: dict[Any, int
         leaves,
         _unshared(unshared, links, rooted),
     )
+
+
+_numbering = threading.Lock()
+
+
+def _number(signatures: dict[Any, int], key: Any) -> int:
+    """The number of a signature, the next one for a new one."""
+    number = signatures.get(key)
+    if number is None:
+        with _numbering:
+            number = signatures.setdefault(key, len(signatures))
+    return number
 
 
 def _packed(edges: list[tuple[int, int]]) -> bytes:
