@@ -257,6 +257,7 @@ typedef struct {
     int statistics;        /* 0: structure only, no tensor is read */
     PyObject *other;       /* other(tensor) -> entry bytes, for tensors this file cannot read */
     PyObject *full;        /* full(): called when SPILL bytes wait; takes them */
+    PyObject *meta_of;     /* meta_of(tensor) -> id, where the structure does not say it, or None */
     unsigned long threads[THREADS]; /* 0: has ended */
     int n_threads, last_reused;
 } Tape;
@@ -266,6 +267,7 @@ static int tape_traverse(Tape *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->other);
     Py_VISIT(self->full);
+    Py_VISIT(self->meta_of);
     return 0;
 }
 
@@ -273,6 +275,7 @@ static int tape_clear(Tape *self)
 {
     Py_CLEAR(self->other);
     Py_CLEAR(self->full);
+    Py_CLEAR(self->meta_of);
     return 0;
 }
 
@@ -598,6 +601,7 @@ static PyGetSetDef tape_getset[] = {
 };
 static PyMemberDef tape_members[] = {
     {"full", T_OBJECT, offsetof(Tape, full), 0, NULL},
+    {"meta_of", T_OBJECT, offsetof(Tape, meta_of), 0, NULL},
     {"few", T_INT, offsetof(Tape, few), READONLY, NULL},
     {"statistics", T_INT, offsetof(Tape, statistics), READONLY, NULL},
     {NULL},
@@ -737,7 +741,7 @@ typedef struct {
     PassState *state;
     uint32_t node;
     PyObject *same;        /* bytes: per input, 1 where it receives just what one edge sent */
-    int reuse;             /* a returned tensor that is a received one was not changed in between */
+    int reuse;             /* no user code between: what was received is unchanged, what is returned fits */
     PyObject *begun;       /* begun(): called before a custom Function runs, or None */
     PyObject *ended;
     /* while the node runs */
@@ -805,6 +809,20 @@ static int call_quietly(PyObject *callback)
     return done ? 0 : -1;
 }
 
+/* User code may hand over any shape and dtype, which the engine fits to the structure only later. */
+static int put_gradient(NodeProbe *self, Buffer *out, PyObject *gradient)
+{
+    Tape *tape = self->state->tape;
+    uint32_t meta = 0;
+    if (!self->reuse && gradient != Py_None && tape->meta_of && tape->meta_of != Py_None) {
+        PyObject *id = PyObject_CallFunctionObjArgs(tape->meta_of, gradient, NULL);
+        if (!id) return -1;
+        meta = (uint32_t)PyLong_AsUnsignedLong(id);
+        Py_DECREF(id);
+    }
+    return put_entry(tape, out, gradient, meta);
+}
+
 static int probe_begin(NodeProbe *self, PyObject *gradients)
 {
     PassState *state = self->state;
@@ -818,7 +836,7 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
         PyObject *gradient = PyTuple_GetItem(gradients, i);
         if (i < known && same[i] && gradient != Py_None) {
             PUT(&self->received, uint8_t, ENTRY_SAME);
-        } else if (put_entry(tape, &self->received, gradient, 0) < 0) {
+        } else if (put_gradient(self, &self->received, gradient) < 0) {
             return -1;
         }
     }
@@ -878,7 +896,7 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
             uint8_t entry[2] = {ENTRY_RECEIVED, (uint8_t)twin};
             failed = put(&returned, entry, 2) < 0;
         } else {
-            failed = put_entry(tape, &returned, gradient, 0) < 0;
+            failed = put_gradient(self, &returned, gradient) < 0;
             for (uint32_t n = 0; n < self->n_sinks && !failed; n++)
                 if (self->sinks[n].slot == (uint32_t)i) {
                     self->sinks[n].sent->used = 0;
@@ -926,6 +944,7 @@ static PyMemberDef probe_members[] = {
     {"node", T_UINT, offsetof(NodeProbe, node), READONLY, NULL},
     {"order", T_UINT, offsetof(NodeProbe, order), READONLY, NULL},
     {"same", T_OBJECT_EX, offsetof(NodeProbe, same), 0, NULL},
+    {"reuse", T_INT, offsetof(NodeProbe, reuse), 0, NULL},
     {NULL},
 };
 static PyType_Slot probe_slots[] = {

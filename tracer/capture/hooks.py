@@ -13,10 +13,10 @@ from torch.utils.hooks import RemovableHandle
 
 from tracer.capture.core import Around, LeafProbe, NodeProbe
 from tracer.capture.hook_origins import hook_origin
-from tracer.capture.readings import NONE
 from tracer.capture.recorder import all_packed
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Hook, HookAdded, HookRemoved, HookRun
+from tracer.records.stream import ENTRY_NONE, ENTRY_VALUES
 
 if TYPE_CHECKING:
     from tracer.capture.engine import LivePass
@@ -29,6 +29,9 @@ PREHOOK = "prehook"
 POSTHOOK = "posthook"
 ACCUMULATE_HOOK = "accumulate hook"
 RETAIN_GRAD = "retain_grad"
+
+_EXACT = (ENTRY_NONE, ENTRY_VALUES)
+"""Entries that are equal only where the tensors are."""
 
 
 @dataclass(slots=True)
@@ -211,8 +214,8 @@ class HookProbe:
                     tape.next_seq(),
                     tape.now(),
                     given,
-                    tuple(self.recorder.entry(tensor) for tensor in given),
-                    tuple(None if t is None else t._version for t in given),
+                    tuple(self.recorder.entry_of_any(tensor) for tensor in given),
+                    tuple(_version(tensor) for tensor in given),
                 )
             live.user_code_begins()
             return token
@@ -232,14 +235,19 @@ class HookProbe:
             return
         try:
             self.live.user_code_ends()
-            with torch._C.DisableTorchFunction():
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 self._enter(token, result, error)
         except Exception as fault:
             self.recorder.fault(fault)
 
     def _enter(self, token: Any, result: object, error: BaseException | None) -> None:
         seq, t_ns, given, before, versions = token
-        after = self._left(given, result, before, versions) if error is None else ()
+        left = self._left(given, result) if error is None else ()
+        after = tuple(
+            before[i] if i < len(given) and _is_untouched(tensor, given[i], versions[i])
+            else self.recorder.entry_of_any(tensor)
+            for i, tensor in enumerate(left)
+        )  # fmt: skip
         recorder = self.recorder
         recorder.emit(
             HookRun(
@@ -252,36 +260,55 @@ class HookProbe:
                 input_nr=self.input_nr,
                 before=all_packed(before),
                 after=all_packed(after),
-                changed=error is None and after != before,
+                changed=error is None
+                and (
+                    after != before
+                    or any(
+                        _differs(one, given[i], versions[i])
+                        for i, one in enumerate(left)
+                        if after[i][0] not in _EXACT
+                    )
+                ),
                 raised=type(error).__name__ if error is not None else "",
             )
         )
         if self.hook.kind == ACCUMULATE_HOOK:
             self.live.resettle(self.node)
 
-    def _left(
-        self,
-        given: tuple[Tensor | None, ...],
-        result: object,
-        before: tuple[bytes, ...],
-        versions: tuple[int | None, ...],
-    ) -> tuple[bytes, ...]:
+    def _left(self, given: tuple[Tensor | None, ...], result: object) -> tuple[Tensor | None, ...]:
         """What there is after the hook: what it returned, or what it was given, perhaps changed."""
         if self.hook.kind == ACCUMULATE_HOOK:
             leaf = self.live.leaf(self.node)
-            return (self.recorder.entry(leaf.grad) if leaf is not None else NONE,)
-        left = given
+            return (leaf.grad if leaf is not None else None,)
         if isinstance(result, tuple):
-            left = result
-        elif isinstance(result, Tensor):
-            left = (result,)
-        return tuple(
-            before[i]
-            if i < len(given) and tensor is given[i] and _version(tensor) == versions[i]
-            else self.recorder.entry(tensor)
-            for i, tensor in enumerate(left)
-        )
+            return result
+        return (result,) if isinstance(result, Tensor) else given
 
 
 def _version(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor._version
+    """How often a tensor was written to; an inference tensor does not count it."""
+    return None if tensor is None or tensor.is_inference() else tensor._version
+
+
+def _is_untouched(tensor: Tensor | None, given: Tensor | None, version: int | None) -> bool:
+    return tensor is given and version is not None and _version(tensor) == version
+
+
+def _differs(left: Tensor | None, given: Tensor | None, version: int | None) -> bool:
+    """Whether a tensor is another, though its statistics are the same (`grad.flip(0)`).
+
+    One written to in place is taken to be: what it held before is gone.
+    """
+    if left is given or left is None or given is None:
+        return left is given and not _is_untouched(left, given, version)
+    if type(left) is not Tensor or type(given) is not Tensor or not left.is_cpu:
+        return False
+    if left.layout is not torch.strided or given.layout is not torch.strided:
+        return False
+    return not torch.equal(left, given) and not torch.equal(_no_nans(left), _no_nans(given))
+
+
+def _no_nans(tensor: Tensor) -> Tensor:
+    """The tensor with a number that it hardly holds for each NaN: NaNs equal nothing."""
+    plain = tensor.detach()  # makes no node where gradients are recorded
+    return plain.masked_fill(plain.isnan(), 0.1234567)

@@ -11,7 +11,7 @@ from typing import Protocol, TypedDict, cast
 from torch import Tensor
 
 from tracer.capture.core import Tape
-from tracer.capture.readings import NONE, Reader
+from tracer.capture.readings import NONE, Reader, meta_of
 from tracer.records.events import (
     EVENT_KINDS,
     DataWrite,
@@ -96,6 +96,7 @@ class Recorder:
         reader = Reader(few=few, meta=writer.meta, string=writer.string)
         self.tape = Tape(reader, few, statistics)
         self.tape.full = self._spill
+        self.tape.meta_of = self.meta_id
         self._emitted = 0
 
     # ---- readings
@@ -103,6 +104,14 @@ class Recorder:
     def entry(self, tensor: Tensor | None, meta: int = 0) -> bytes:
         """Pack what a tensor holds now; `meta` 0 stands for what the structure says."""
         return NONE if tensor is None else self.tape.entry(tensor, meta)
+
+    def entry_of_any(self, tensor: Tensor | None) -> bytes:
+        """Pack a tensor of whatever shape and dtype, which the structure need not know."""
+        return NONE if tensor is None else self.tape.entry(tensor, self.meta_id(tensor))
+
+    def meta_id(self, tensor: Tensor) -> int:
+        """The number of a tensor's metadata."""
+        return self.writer.meta(meta_of(tensor))
 
     # ---- sites
 
@@ -163,7 +172,7 @@ class Recorder:
     def close(self) -> None:
         """Write out what is waiting, and let go of the tape."""
         self.flush()
-        del self.tape.full
+        del self.tape.full, self.tape.meta_of
 
     def flush(self) -> None:
         """Write out what is waiting."""

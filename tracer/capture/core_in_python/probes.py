@@ -75,9 +75,10 @@ class PassState:
 class NodeProbe:
     """The prehook and posthook of one node: reads gradients, writes one frame.
 
-    `same` has a 1 for each input that receives just what one edge sent; `reuse` says that a
-    returned tensor that is a received one was not changed in between; `begun()` and `ended()` are
-    called around a custom Function.
+    `same` has a 1 for each input that receives just what one edge sent; `reuse` says that no
+    user code runs in between: a returned tensor that is a received one is unchanged, and all have
+    the metadata that the structure says. `begun()` and `ended()` are called around a custom
+    Function.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class NodeProbe:
         self.same = same
         self.order = 0
         self.sinks: list[tuple[int, Any]] = []
-        self._reuse = reuse
+        self.reuse = reuse
         self._begun = begun
         self._ended = ended
         self._seq = self._begin = 0
@@ -106,7 +107,7 @@ class NodeProbe:
     def _enter(self, gradients: tuple[Any, ...]) -> None:
         state, tape, same = self.state, self.state.tape, self.same
         self._received = [
-            SAME if k < len(same) and same[k] and gradient is not None else tape.entry(gradient)
+            SAME if k < len(same) and same[k] and gradient is not None else self._read(gradient)
             for k, gradient in enumerate(gradients)
         ]
         state.open[self.node] = self
@@ -127,15 +128,22 @@ class NodeProbe:
         self._write(end, [self._sent(slot, one, outputs) for slot, one in enumerate(inputs)])
 
     def _sent(self, slot: int, gradient: Any, outputs: tuple[Any, ...]) -> bytes:
-        if self._reuse and gradient is not None:
+        if self.reuse and gradient is not None:
             for k, arrived in enumerate(outputs[:_MOST_TWINS]):
                 if arrived is gradient:
                     return bytes([ENTRY_RECEIVED, k])
-        entry = self.state.tape.entry(gradient)
+        entry = self._read(gradient)
         for sink, leaf in self.sinks:
             if sink == slot:
                 leaf.sent = entry
         return entry
+
+    def _read(self, gradient: Any) -> bytes:
+        """Pack a gradient; user code may hand over any shape and dtype, fitted only later."""
+        tape = self.state.tape
+        if self.reuse or gradient is None or tape.meta_of is None:
+            return tape.entry(gradient)
+        return tape.entry(gradient, tape.meta_of(gradient))
 
     def _write(self, end: int, returned: list[bytes]) -> None:
         tape = self.state.tape

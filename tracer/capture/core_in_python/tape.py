@@ -34,10 +34,11 @@ class Tape:
     """The buffer of packed frames; `full()` is called when so many bytes wait that it should go.
 
     `other(tensor)` packs tensors that are not read here; those of `few` elements or fewer are kept
-    whole.
+    whole. `meta_of(tensor)` numbers a tensor's metadata where the structure does not say it.
     """
 
     full: Callable[[], object] | None = None
+    meta_of: Callable[[Any], int] | None = None
 
     def __init__(
         self, other: Callable[[Any], bytes], few: int = 16, statistics: bool = True
