@@ -10,6 +10,9 @@ from itertools import pairwise
 Place = tuple[str | None, int | None]  # a module's path and a site
 
 
+_MOST_TRIED = 12  # loops that a place is compared with, those nearest in how often they ran
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """When one place in source ran: for each time its call number and position in forward order."""
@@ -58,7 +61,7 @@ def find_loops(places: Mapping[Place, Runs]) -> list[Loop]:
 
 
 def _joined(runs: Runs, loops: Sequence[Loop]) -> tuple[Loop | None, list[int]]:
-    for loop in reversed(loops):
+    for loop in loops[: -_MOST_TRIED - 1 : -1]:
         if len(runs.starts) * 2 > len(loop.lead.starts) and _overlap(runs.starts, loop.lead.starts):
             turns = _turns_by_call(runs, loop.lead) or _turns_by_place(
                 runs.starts, loop.lead.starts
