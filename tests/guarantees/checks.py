@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from tests.guarantees.oracle import Observed, Ran
+from tests.guarantees.oracle import Observed
 from tests.guarantees.programs import Frozen, Outcome
 from tracer.records import (
     Accumulate,
-    DataWrite,
-    Event,
     Gradient,
-    GradWrite,
     HookRun,
     NodeRun,
     TraceRecord,
@@ -212,65 +208,6 @@ def fit(part: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return (part if part.shape == shape else part.sum_to_size(shape)).to(dtype)
 
 
-# ---- the ledger
-
-
-def check_ledger(trace: TraceRecord, last: dict[int, tuple[Frozen, Frozen]]) -> None:
-    """For each leaf, an entry begins with what the last one left; `last` is (.grad, data)."""
-    by_leaf: dict[int, list[Event]] = defaultdict(list)
-    names = {one.id: trace.graphs[one.graph].nodes for one in trace.passes}
-    leaf_at: dict[tuple[int, int], int] = {}
-    events = list(trace.events)
-    for event in events:
-        if isinstance(event, Accumulate):
-            leaf_at[event.pass_id or 0, event.node] = event.leaf
-    for event in events:
-        if isinstance(event, (Accumulate, GradWrite, DataWrite)):
-            by_leaf[event.leaf].append(event)
-        elif isinstance(event, HookRun) and event.hook.kind == "accumulate hook" and event.after:
-            assert names[event.pass_id or 0]
-            by_leaf[leaf_at[event.pass_id or 0, event.node or 0]].append(event)
-    for number, leaf in trace.leaves.items():
-        grad, data = leaf.grad, leaf.value
-        hook_left: list[Gradient | None] = []  # by an accumulate hook: told by it, or by its writes
-        for event in by_leaf[number]:
-            where = f"leaf {number} at {event.seq}"
-            if isinstance(event, DataWrite):
-                assert_same(event.before, data, where)
-                data = event.after
-                continue
-            before = event.before[0] if isinstance(event, HookRun) else event.before  # type: ignore
-            if hook_left and repr(before) != repr(grad):
-                grad = hook_left.pop()
-            assert_same(before, grad, where)
-            if isinstance(event, HookRun):
-                hook_left = [event.after[0]]
-            elif isinstance(event, (Accumulate, GradWrite)):
-                grad = event.after
-                if isinstance(event, Accumulate):
-                    check_balance(event, where)
-        grad = hook_left.pop() if hook_left else grad
-        if number in last:
-            check_gradient(grad, last[number][0], f"leaf {number}'s .grad at the end")
-            check_gradient(data, last[number][1], f"leaf {number} at the end")
-
-
-def assert_same(one: Gradient | None, other: Gradient | None, where: str) -> None:
-    """Equal, all NaNs being alike."""
-    assert repr(one) == repr(other), f"{where}: {one} is not {other}"
-
-
-def check_balance(event: Accumulate, where: str) -> None:
-    """after = before + incoming, in the dtype of `.grad`."""
-    before, incoming, after = (
-        tensor_of(one) for one in (event.before, event.incoming, event.after)
-    )
-    if after is None or incoming is None or (before is None and event.before is not None):
-        return
-    total = incoming if before is None else before + incoming
-    assert bits(total.reshape(-1).tolist()) == bits(after.reshape(-1).tolist()), where
-
-
 # ---- hooks
 
 
@@ -301,8 +238,3 @@ def check_harmless(traced: Outcome, plain: Outcome) -> None:
     for name in Outcome.__slots__:
         if name != "places":
             assert_equal(getattr(traced, name), getattr(plain, name), name)
-
-
-def describe(ran: Ran) -> str:
-    """One execution in words, for a failing test's output."""
-    return f"{ran.name}: {ran.came} -> {ran.went}"

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 import tracer
 from tests.guarantees import checks
 from tests.guarantees.conftest import torch_state
+from tests.guarantees.ledger import check_ledger
 from tests.guarantees.oracle import observing
 from tests.guarantees.programs import Instruction, programs, run_program
 
@@ -33,7 +34,7 @@ def check_program(program: list[Instruction]) -> None:
     checks.check_exact(trace, observed)
     checks.check_sums(trace)
     checks.check_hooks(trace, traced)
-    checks.check_ledger(trace, {})
+    check_ledger(trace, observed, traced)
 
 
 @pytest.mark.parametrize("program", KEPT, ids=lambda program: str(program[-3:])[:60])
@@ -41,10 +42,6 @@ def test_programs_that_once_failed(program: list[Instruction]) -> None:
     check_program(program)
 
 
-@pytest.mark.xfail(
-    reason="the warning of a module's backward hook, where no input requires grad, moves",
-    strict=False,
-)
 def test_random_programs(request: pytest.FixtureRequest) -> None:
     count = request.config.getoption("--programs")
 

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 
+class Unfollowed:
+    """A run from a root without a node: the engine refuses it, or else it is counted as missed."""
+
+
+UNFOLLOWED = Unfollowed()
+
+
 class LivePass:
     """One engine run while it lasts: its probes, the hooks it wrapped, what is still to enter."""
 
@@ -234,7 +241,9 @@ class Engine:
 
     # ---- the door
 
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> LivePass | None:
+    def before(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> LivePass | Unfollowed | None:
         """A run begins: make the pass and put its probes in place."""
         session = self._session
         if session.recorder.failed or session.paused or not session.is_mine():
@@ -246,9 +255,15 @@ class Engine:
             session.recorder.fault(error)
             return None
 
-    def after(self, live: LivePass | None, result: object, error: BaseException | None) -> None:
+    def after(
+        self, live: LivePass | Unfollowed | None, result: object, error: BaseException | None
+    ) -> None:
         """A run ended: enter what happened and take the probes away."""
         if live is None:
+            return
+        if isinstance(live, Unfollowed):
+            if error is None:
+                self._session.recorder.writer.dropped("passes whose root has no node to be found")
             return
         try:
             with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
@@ -261,12 +276,14 @@ class Engine:
         """Let passes of several threads begin and end one after another: ids are counted there."""
         return self._session.recorder.lock
 
-    def _begin(self, call: _Call) -> LivePass | None:
+    def _begin(self, call: _Call) -> LivePass | Unfollowed | None:
         session = self._session
         recorder = session.recorder
         edges = structure.root_edges(call.outputs)
         if not edges:
             return None
+        if any(fn is None for fn, _ in edges):
+            return UNFOLLOWED
         outer = self.running()
         if outer is not None and outer.state.task == -1:
             outer.is_running_here()  # inside a hook of the outer run: now its number can be known

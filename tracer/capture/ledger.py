@@ -110,13 +110,13 @@ class Ledger:
 
     def targets(self, tensors: Iterable[Tensor]) -> list[_Target]:
         """Which leaves an in-place operation on these tensors writes, and what they hold now."""
-        found = []
+        found: dict[tuple[int, bool], _Target] = {}  # one leaf can be given twice, as views too
         for tensor in tensors:
             target = self._target(tensor)
-            if target is not None:
+            if target is not None and (target.state.id, target.is_grad) not in found:
                 target.before = self._observed(target)
-                found.append(target)
-        return found
+                found[target.state.id, target.is_grad] = target
+        return list(found.values())
 
     def _target(self, tensor: Tensor) -> _Target | None:
         state = self.find(tensor)

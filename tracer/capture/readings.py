@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,18 @@ def meta_of(tensor: Tensor) -> TensorMeta:
         if len(_METAS) < 4096:
             _METAS[key] = meta
     return meta
+
+
+def node_behind(tensor: Tensor) -> Any:
+    """The `grad_fn` of a tensor, None where it has none or PyTorch forbids to ask for it.
+
+    A view made under `no_grad`, and several views from one call, have none to give once they or
+    their base are changed in place: reading it raises RuntimeError, as does using it in backward.
+    """
+    try:
+        return tensor.grad_fn
+    except RuntimeError:
+        return None
 
 
 class Reader:

@@ -142,6 +142,13 @@ class Session:
             "_bootstrap_inner",
             Around(bootstrap, self._before_thread, self._after_thread),
         )
+        for owner, name in (
+            (torch.Tensor, "backward"),
+            (torch.autograd, "backward"),
+            (torch.autograd, "grad"),
+        ):
+            call = owner.__dict__[name]
+            self.replace(owner, name, Around(call, self._before_backward, self._after_backward))
         self.compiled.install()
         torch._C._push_on_torch_function_stack(self.mode)
 
@@ -160,6 +167,19 @@ class Session:
         if Session.active is self:
             for owner, name, _original, value in self._replaced:
                 setattr(owner, name, value)
+
+    def _before_backward(self, args: tuple[Any, ...], kwargs: Any) -> bool:
+        """Take the mode off: seeing it, PyTorch would call itself again through a frame of Python,
+        and a warning that counts frames (`stacklevel`) would name another line than the user's."""
+        depth = torch._C._len_torch_function_stack()
+        if not depth or torch._C._get_function_stack_at(depth - 1) is not self.mode:
+            return False
+        torch._C._pop_torch_function_stack()
+        return True
+
+    def _after_backward(self, taken: bool, result: object, error: BaseException | None) -> None:
+        if taken and Session.active is self:
+            torch._C._push_on_torch_function_stack(self.mode)
 
     def _before_thread(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         self.mode.begin_thread()

@@ -81,13 +81,14 @@ def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]
 
 
 def _accumulate_grad(leaf: Tensor) -> Fn:
-    enabled = torch.is_grad_enabled()
-    torch._C._set_grad_enabled(True)
-    try:
-        view = leaf.view_as(leaf).grad_fn
-        return view.next_functions[0][0] if view is not None else None
-    finally:
-        torch._C._set_grad_enabled(enabled)
+    """The node behind a leaf, None where nothing leads to it and the engine will refuse it too.
+
+    A view of an inference tensor has no node; a copy of it has, with the leaf as its second input.
+    """
+    with torch._C._InferenceMode(False), torch.enable_grad():
+        fn = leaf.view_as(leaf).grad_fn or leaf.clone().grad_fn
+    targets = fn.next_functions if fn is not None else ()
+    return next((target for target, _ in targets if hasattr(target, "variable")), None)
 
 
 @dataclass(frozen=True, slots=True)
