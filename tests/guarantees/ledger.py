@@ -80,13 +80,18 @@ class _Chain:
             self.data = entry.after
             return
         before = entry.before[0] if isinstance(entry, HookRun) else entry.before
-        if not is_same(before, self.grad):
+        if not self._is_inside_hook(entry) or not is_same(before, self.grad):
             self.end_hook()  # what it changed in ways that nobody saw is told by its run alone
         assert_same(before, self.grad, self.where(entry))
         if isinstance(entry, HookRun):
             self._hook = entry
         else:
             self.grad = entry.after
+
+    def _is_inside_hook(self, entry: Entry) -> bool:
+        """Whether the accumulate hook told last may have made this write: it is entered first."""
+        hook = self._hook
+        return hook is not None and isinstance(entry, GradWrite) and entry.pass_id == hook.pass_id
 
     def end_hook(self) -> None:
         """An accumulate hook's run tells what it left, its writes to `.grad` how that came."""
