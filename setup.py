@@ -13,7 +13,7 @@ core = Extension(
     "tracer.capture._core",
     [SOURCE],
     depends=HEADERS,
-    optional=True,  # without a compiler traces can be read, not recorded
+    optional=True,  # without a compiler the same core in Python records, only slower
     py_limited_api=True,
     define_macros=[("Py_LIMITED_API", "0x030A0000")],
 )

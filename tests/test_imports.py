@@ -17,7 +17,7 @@ HEIGHT = {room: height for height, layer in enumerate(reversed(LAYERS)) for room
 ENTRANCES = {"__init__": ("api", "errors"), "__main__": ("cli",)}
 ONLY_IN = {"torch": "capture", "torchviz": "capture", "sqlite3": "store"}
 THIRD_PARTY = {
-    "capture": {"torch", "torchviz", "executing"},
+    "capture": {"torch", "torchviz"},
     "store": set(),
     "transforms": set(),
     "render": {"graphviz", "pygraphviz", "rich"},
