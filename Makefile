@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS := build/docs
 SOURCES := $(shell find tracer examples -name '*.py' -o -name '*.sql' -o -path '*/templates/*' -type f)
-CODE := tracer tests examples setup.py
+CODE := tracer tests examples benchmarks setup.py
 
 .DELETE_ON_ERROR:
-.PHONY: demo test docs format lint types pytest clean
+.PHONY: demo test docs bench format lint types pytest clean
 
 demo: $(DOCS)/index.html
 	@echo
@@ -26,6 +26,11 @@ $(DOCS)/index.html: $(READY) $(SOURCES)
 	@touch $@
 
 test: format lint types pytest
+
+# Half an hour; the JSON is what the documentation's page of comparisons is made from.
+bench: $(READY)
+	@mkdir -p build
+	$(BIN)/python benchmarks/overhead.py --json build/overhead.json
 
 format: $(READY)
 	$(BIN)/ruff format --check $(CODE)
