@@ -629,6 +629,7 @@ typedef struct {
     PyObject *key;         /* of its probes in dicts of hooks: nested passes meet in the same ones */
     PyObject *open;        /* dict: node -> NodeProbe begun and not ended */
     PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
+    PyObject *made;        /* made(node, low, high): a node made these nodes; None where none can be made */
 } PassState;
 
 static int state_traverse(PassState *self, visitproc visit, void *arg)
@@ -639,6 +640,7 @@ static int state_traverse(PassState *self, visitproc visit, void *arg)
     Py_VISIT(self->fault);
     Py_VISIT(self->open);
     Py_VISIT(self->unsettled);
+    Py_VISIT(self->made);
     return 0;
 }
 
@@ -650,6 +652,7 @@ static int state_clear(PassState *self)
     Py_CLEAR(self->key);
     Py_CLEAR(self->open);
     Py_CLEAR(self->unsettled);
+    Py_CLEAR(self->made);
     return 0;
 }
 
@@ -687,6 +690,7 @@ static PyMemberDef state_members[] = {
     {"key", T_OBJECT, offsetof(PassState, key), READONLY, NULL},
     {"open", T_OBJECT, offsetof(PassState, open), READONLY, NULL},
     {"unsettled", T_OBJECT, offsetof(PassState, unsettled), READONLY, NULL},
+    {"made", T_OBJECT, offsetof(PassState, made), 0, NULL},
     {NULL},
 };
 static PyType_Slot state_slots[] = {
@@ -747,6 +751,7 @@ typedef struct {
     /* while the node runs */
     uint64_t seq;
     int64_t begin;
+    long long low;         /* the next node's sequence number, where nodes can be made */
     uint32_t order, n_received;
     Buffer received;
     Sink *sinks;
@@ -823,6 +828,19 @@ static int put_gradient(NodeProbe *self, Buffer *out, PyObject *gradient)
     return put_entry(tape, out, gradient, meta);
 }
 
+static int makes_nodes(PassState *state) { return state->made && state->made != Py_None; }
+
+/* A node that makes nodes, as with create_graph: tell which, by their sequence numbers. */
+static int tell_made(NodeProbe *self)
+{
+    long long high = call_int(sequence_fn);
+    if (high == -1) return -1;
+    if (high == self->low) return 0;
+    PyObject *done = PyObject_CallFunction(self->state->made, "ILL", self->node, self->low, high);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 static int probe_begin(NodeProbe *self, PyObject *gradients)
 {
     PassState *state = self->state;
@@ -848,6 +866,7 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
     self->seq = ++tape->seq;
     self->order = ++state->order;
     state->node_count++;
+    if (makes_nodes(state) && (self->low = call_int(sequence_fn)) == -1) return -1;
     self->begin = clock_ns();
     return self->begun ? call_quietly(self->begun) : 0;
 }
@@ -881,6 +900,7 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
     Py_DECREF(key);
     if (!was_open) { PyErr_Clear(); return 0; }
     if (self->ended && call_quietly(self->ended) < 0) return -1;
+    if (makes_nodes(self->state) && tell_made(self) < 0) return -1;
     if (!inputs || !outputs) return -1;
     Py_ssize_t count = PyTuple_Size(inputs), arrived = PyTuple_Size(outputs);
     if (count < 0 || arrived < 0) return -1;
@@ -1556,6 +1576,15 @@ static PyObject *mode_enter_made(Mode *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *mode_log_made(Mode *self, PyObject *args)
+{
+    unsigned long long low, high;
+    unsigned int site, op, module, call;
+    if (!PyArg_ParseTuple(args, "KKIIII", &low, &high, &site, &op, &module, &call)) return NULL;
+    if (log_made(self, tape_thread(self->tape), (Made){low, high, 0, site, op, module, call}) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef mode_methods[] = {
     {"__torch_function__", (PyCFunction)(void (*)(void))mode_torch_function, METH_VARARGS | METH_KEYWORDS, NULL},
     {"made_by", (PyCFunction)mode_made_by, METH_O,
@@ -1565,6 +1594,8 @@ static PyMethodDef mode_methods[] = {
     {"set_pass", (PyCFunction)mode_set_pass, METH_VARARGS, "set_pass(id): what runs in this thread, 0 for none."},
     {"log_forward", (PyCFunction)mode_enter_made, METH_VARARGS,
      "log_forward(op, low, high, seq, t_ns): record an operation that was seen another way."},
+    {"log_made", (PyCFunction)mode_log_made, METH_VARARGS,
+     "log_made(low, high, site, op, module, call): say what made nodes that no operation did."},
     {"here", (PyCFunction)mode_here, METH_NOARGS, "The id of the site of the nearest user frame, 0 for none."},
     {NULL},
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 
 from tracer.capture import structure
 from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach
 from tracer.capture.core import walk as core_walk
+from tracer.capture.core_in_python.unseen import UNSEEN_FILE
 from tracer.capture.deep import make_room
 from tracer.capture.graphs import Leaves
 from tracer.capture.hooks import (
@@ -25,6 +28,8 @@ from tracer.capture.hooks import (
 )
 from tracer.capture.ledger import LeafState
 from tracer.capture.recorder import packed
+from tracer.capture.uncounted import RunCounter
+from tracer.capture.user_code import TRACER
 from tracer.records.events import Outcome, Pass
 from tracer.records.graph import Graph, NodeKind
 
@@ -220,6 +225,7 @@ class Engine:
         self._tasks: dict[int, int] = {}
         self._signatures: dict[Any, int] = {}
         self._count = 0
+        self.counter = RunCounter()
 
     def running(self) -> LivePass | None:
         """The innermost pass of the calling thread."""
@@ -237,6 +243,7 @@ class Engine:
         if innermost is None or innermost.state.id != state.id:
             return False
         self._tasks[task] = state.id
+        self.counter.began(task)
         return True
 
     # ---- the door
@@ -246,7 +253,8 @@ class Engine:
     ) -> LivePass | Unfollowed | None:
         """A run begins: make the pass and put its probes in place."""
         session = self._session
-        if session.recorder.failed or session.paused or not session.is_mine():
+        self.counter.enter()
+        if not session.is_recording():
             return None
         try:
             with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
@@ -259,6 +267,7 @@ class Engine:
         self, live: LivePass | Unfollowed | None, result: object, error: BaseException | None
     ) -> None:
         """A run ended: enter what happened and take the probes away."""
+        self.counter.leave()
         if live is None:
             return
         if isinstance(live, Unfollowed):
@@ -295,6 +304,8 @@ class Engine:
         self._count += 1
         live = LivePass(session, self._count, graph, walk)
         live.leaves = leaves
+        if call.create_graph:
+            live.state.made = session.second_order.follow(graph, site)
         self._enter(live)
         for tensor, state in leaves.values():
             session.ledger.check_data(tensor, state)
@@ -302,7 +313,7 @@ class Engine:
         record = live.record = Pass(
             id=live.state.id,
             graph=graph.id,
-            kind="backward" if call.accumulates else "grad",
+            kind="engine" if _is_direct() else "backward" if call.accumulates else "grad",
             site=recorder.site(site),
             roots=walk.root_records(),
             seeds=tuple(packed(recorder.entry(seed)) for seed in call.seeds),
@@ -346,6 +357,14 @@ class Engine:
             del self._running[live.thread]
             del self._session.recorder.current_pass[live.thread]
         self._session.mode.set_pass(ids[-1] if ids else 0)
+
+
+def _is_direct() -> bool:
+    """Whether other code calls than the function through which PyTorch enters the engine."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((TRACER, UNSEEN_FILE)):
+        frame = frame.f_back
+    return frame.f_code is not _engine_run_backward.__code__
 
 
 def _ended(live: LivePass, end_ns: int, error: BaseException | None) -> Pass:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -45,7 +46,9 @@ class GraphBook:
         ]
         _name_outputs_only(walk, origins)
         metas = [structure.output_metas(fn) for fn in walk.fns]
-        graph = structure.read_graph(walk, origins, metas, graph_id=len(self._graphs) + 1)
+        graph = structure.read_graph(
+            walk, origins, metas, graph_id=len(self._graphs) + 1, site_of=self._session.defined_at
+        )
         self._session.recorder.writer.put(graph)
         return graph
 
@@ -58,11 +61,11 @@ class GraphBook:
         if made is None:
             return structure.Origin()
         site_id, op, module, call, _ = made
-        site = session.recorder.site(site_id)
+        site, note = session.recorder.site(site_id), session.second_order.note(op)
+        names = site.targets if site is not None and not note else ()
         return structure.Origin(
-            site, session.op_name(op), session.modules.ref(module), call,
-            site.targets if site is not None else (),
-        )  # fmt: skip
+            site, session.op_name(op), session.modules.ref(module), call, names, note
+        )
 
 
 def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) -> None:
@@ -80,4 +83,4 @@ def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) ->
     kept = set(newest.values())
     for number, origin in enumerate(origins):
         if origin.site is not None and origin.variables and number not in kept:
-            origins[number] = structure.Origin(origin.site, origin.op, origin.module, origin.call)
+            origins[number] = replace(origin, variables=())

@@ -21,16 +21,21 @@ from tracer.capture.compiled import CompiledRegions
 from tracer.capture.core import Around, ModeCore, register_hook
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
+from tracer.capture.functions import code_of, innermost
 from tracer.capture.graphs import GraphBook, Leaves
 from tracer.capture.hooks import HookBook
 from tracer.capture.ledger import LeafState, Ledger
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
+from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
+from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Mark, OptimizerStep
+from tracer.records.graph import Site
 
 _next_sequence_nr = torch._C._autograd._get_sequence_nr
+_INHERITED = object()
 DrawLikeness = Callable[[Sequence[Any], structure.Walk], tuple[str, str]]
 
 
@@ -73,6 +78,8 @@ class Session:
         self.operations = Operations(self)
         self.names = NameBook(self.sites.is_user)
         self.compiled = CompiledRegions(self)
+        self.second_order = SecondOrder(self)
+        self.recomputes = Recomputes(self)
         self.optimizer: list[str] = []
         self.paused = False
         self._draw_likeness = draw_likeness
@@ -149,18 +156,22 @@ class Session:
         ):
             call = owner.__dict__[name]
             self.replace(owner, name, Around(call, self._before_backward, self._after_backward))
+        self.recomputes.install()
         self.compiled.install()
         torch._C._push_on_torch_function_stack(self.mode)
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
         """Put ours in the place of an attribute of a class or module, until the recording ends."""
-        self._replaced.append((owner, name, owner.__dict__[name], value))
+        self._replaced.append((owner, name, owner.__dict__.get(name, _INHERITED), value))
         setattr(owner, name, value)
 
     def put_originals(self) -> None:
         """Put back all that we replaced, for as long as code is being compiled."""
         for owner, name, original, _value in reversed(self._replaced):
-            setattr(owner, name, original)
+            if original is not _INHERITED:
+                setattr(owner, name, original)
+            elif name in owner.__dict__:
+                delattr(owner, name)
 
     def put_replacements(self) -> None:
         """Put ours in place again, unless the recording has ended meanwhile."""
@@ -212,6 +223,11 @@ class Session:
                 self.recorder.writer.dropped(
                     "operations too long ago to say which line made their nodes", self.mode.evicted
                 )
+            missed = self.engine.counter.missed(Variable._execution_engine.run_backward)
+            if missed:
+                self.recorder.writer.dropped(
+                    "passes that C++ code began, as TorchScript and distributed autograd do", missed
+                )
             self.recorder.close()
 
     def take_mode_off(self) -> bool:
@@ -226,6 +242,10 @@ class Session:
         for mode in reversed(above):
             torch._C._push_on_torch_function_stack(mode)
         return found
+
+    def is_recording(self) -> bool:
+        """Whether what happens now is to be recorded, in this process."""
+        return not (self.paused or self.recorder.failed) and self.is_mine()
 
     def is_mine(self) -> bool:
         """Whether this is the process that began the recording, and not a fork of it."""
@@ -247,6 +267,19 @@ class Session:
     def op_name(self, op: int) -> str:
         """The qualified name of an operation's id."""
         return self.operations.name_of(op) or self._op_names.get(op, "")
+
+    def name_op(self, op: int, name: str) -> None:
+        """Say what to call an operation that no function of torch's is."""
+        self._op_names[op] = name
+
+    def defined_at(self, function: object) -> Site | None:
+        """The site where a function of the user's was written, stored; None for other functions."""
+        code = code_of(innermost(function))
+        if code is None or not self.sites.is_user(code):
+            return None
+        site = self.sites.function_site(function)[0]
+        self.recorder.add_site(site)
+        return site
 
     def live_pass(self) -> LivePass | None:
         """The pass that runs in the calling thread."""
@@ -326,7 +359,7 @@ class Session:
         try:
             name = f"{cls.__qualname__}.apply"
             op = self.recorder.writer.string(name)
-            self._op_names[op] = name
+            self.name_op(op, name)
             self.mode.log_forward(op, low, low + 1, self.recorder.tape.next_seq(), begin)
         except Exception as fault:
             self.recorder.fault(fault)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from tracer.capture.saved import SiteOf, plain_attributes, saved_tensors
 from tracer.records.graph import (
     Edge,
     Graph,
@@ -19,7 +20,6 @@ from tracer.records.graph import (
     Node,
     NodeKind,
     Root,
-    SavedTensor,
     Site,
 )
 from tracer.records.tensors import TensorMeta
@@ -93,13 +93,15 @@ def _accumulate_grad(leaf: Tensor) -> Fn:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of how a node was made: site, operation, module, call number, names."""
+    """What is known of how a node was made: site, operation, module, call number, names, and what
+    else there is to say of it."""
 
     site: Site | None = None
     op: str = ""
     module: ModuleRef | None = None
     call: int = 1
     variables: tuple[str, ...] = ()
+    note: str = ""
 
 
 def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
@@ -122,6 +124,12 @@ def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
     return tuple(metas)
 
 
+def node_name(fn: Fn) -> str:
+    """The name of a node's type; where Python knows it only as `CppFunction`, PyTorch's own."""
+    name = type(fn).__name__
+    return str(fn.name()).rpartition("::")[2] if name == "CppFunction" else name
+
+
 def node_kind(fn: Fn, name: str) -> NodeKind:
     """What a node is to the reader of a picture."""
     if name == "AccumulateGrad":
@@ -141,12 +149,12 @@ def read_graph(
     metas: Sequence[tuple[TensorMeta | None, ...]],
     *,
     graph_id: int,
+    site_of: SiteOf,
 ) -> Graph:
     """Make the record of a structure seen for the first time."""
     nodes = []
     for number, (fn, origin) in enumerate(zip(found.fns, origins, strict=True)):
-        name = type(fn).__name__
-        saved, note = saved_tensors(fn)
+        name = node_name(fn)
         kind = node_kind(fn, name)
         nodes.append(
             Node(
@@ -160,9 +168,9 @@ def read_graph(
                 op=origin.op,
                 module=origin.module,
                 call=origin.call,
-                saved=saved,
-                attributes=_attributes(fn),
-                note=note,
+                saved=saved_tensors(fn),
+                attributes=plain_attributes(fn, site_of),
+                note=origin.note or _note(name, origin.op),
             )
         )
     told = repr(
@@ -172,38 +180,12 @@ def read_graph(
     return Graph(graph_id, tuple(nodes), found.edge_records(), found.root_records(), digest)
 
 
-_NOTES = {
-    "CopySlices": "in-place on a view: the operation inside cannot be seen",
-    "CompiledFunctionBackward": "torch.compile: what it compiled runs as one node",
-}
-
-
-def saved_tensors(fn: Fn) -> tuple[tuple[SavedTensor, ...], str]:
-    """What a node keeps for backward, and a note where that cannot be read.
-
-    Reads the raw saved variables only: unpacking one that is an output, or one with hooks, makes a
-    new tensor or runs user code.
-    """
-    saved = []
-    for attribute in dir(type(fn)):
-        if attribute.startswith("_raw_saved_"):
-            saved.append(SavedTensor("_saved_" + attribute.removeprefix("_raw_saved_"), None))
-    return tuple(saved), _NOTES.get(type(fn).__name__, "")
-
-
-def _attributes(fn: Fn) -> tuple[tuple[str, str], ...]:
-    """The plain attributes a node keeps (`_saved_dim`): numbers, strings and tuples of them."""
-    if isinstance(fn, torch.autograd.function.BackwardCFunction):
-        return ()
-    names = dir(type(fn))
-    tensors = {"_saved_" + name.removeprefix("_raw_saved_") for name in names}
-    attributes = []
-    for name in names:
-        if name.startswith("_saved_") and name not in tensors:
-            try:
-                value = getattr(fn, name)
-            except RuntimeError:  # freed by an earlier backward
-                continue
-            if isinstance(value, (int, float, str, bool, tuple, list, type(None))):
-                attributes.append((name, repr(value)[:120]))
-    return tuple(attributes)
+def _note(name: str, op: str) -> str:
+    """What else a reader must know of such a node."""
+    if name == "CopySlices":
+        return f"in-place on a view: {op or 'the operation'} runs inside, where nothing can be seen"
+    if name == "CompiledFunctionBackward":
+        return "torch.compile: what it compiled runs as one node"
+    if name == "DifferentiableGraphBackward":
+        return "TorchScript: what it compiled runs as one node"
+    return ""

@@ -278,6 +278,10 @@ class ModeCore:
             return
         self.evicted += self._made.setdefault(thread, MadeLog()).add(low, high, made)
 
+    def log_made(self, low: int, high: int, site: int, op: int, module: int, call: int) -> None:
+        """Say what made nodes that no operation did."""
+        self._log_made(low, high, (site, op, module, call, 0))
+
     def made_by(self, sequence_nr: int) -> Made | None:
         """(site, op, module, call, seq) of the operation that made a node, or None.
 

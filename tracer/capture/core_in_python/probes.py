@@ -30,7 +30,8 @@ class PassState:
     """What the probes of one pass share.
 
     `claim(state, task)` says whether the engine run numbered `task` is this pass; `key` is that of
-    its probes in dicts of hooks, where nested passes meet.
+    its probes in dicts of hooks, where nested passes meet; `made(node, low, high)` is told which
+    nodes a node made, None where none can be made.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class PassState:
         self.guarded = self.closed = 0
         self.open: dict[int, NodeProbe] = {}
         self.unsettled: list[Any] = []
+        self.made: Callable[[int, int, int], object] | None = None
 
     def is_ours(self) -> bool:
         """Whether the engine run that is calling is this pass."""
@@ -98,7 +100,7 @@ class NodeProbe:
         self.reuse = reuse
         self._begun = begun
         self._ended = ended
-        self._seq = self._begin = 0
+        self._seq = self._begin = self._low = 0
         self._received: list[bytes] = []
 
     def __call__(self, *args: Any) -> None:
@@ -115,6 +117,8 @@ class NodeProbe:
         state.order += 1
         state.node_count += 1
         self.order = state.order
+        if state.made is not None:
+            self._low = TORCH.sequence_nr()
         self._begin = monotonic_ns()
         if self._begun is not None:
             self._begun()
@@ -125,6 +129,8 @@ class NodeProbe:
             return
         if self._ended is not None:
             self._ended()
+        if self.state.made is not None and TORCH.sequence_nr() > self._low:
+            self.state.made(self.node, self._low, TORCH.sequence_nr())
         self._write(end, [self._sent(slot, one, outputs) for slot, one in enumerate(inputs)])
 
     def _sent(self, slot: int, gradient: Any, outputs: tuple[Any, ...]) -> bytes:

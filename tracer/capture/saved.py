@@ -1,0 +1,110 @@
+"""A node comes in; what it keeps for backward goes out: tensors' metadata, and plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from tracer.capture.contents import namespace_of
+from tracer.capture.readings import meta_of
+from tracer.capture.variables import is_name
+from tracer.records.graph import SavedTensor, Site
+from tracer.records.words import file_line
+
+SiteOf = Callable[[object], Site | None]
+
+_RAW = "_raw_saved_"
+_SAVED = "_saved_"
+_LONGEST = 120
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+_NAMES: dict[Any, _Names] = {}
+_PLAIN = (int, float, complex, str, bool, type(None), torch.dtype, torch.device, torch.layout)
+
+
+def _attributes_of(fn: Any) -> _Names:
+    """The names under which nodes of this one's type keep tensors, and those of other values."""
+    names = _NAMES.get(type(fn))
+    if names is None:
+        names = _NAMES[type(fn)] = _find_attributes(dir(type(fn)))
+    return names
+
+
+def _find_attributes(names: list[str]) -> _Names:
+    tensors = [name.removeprefix(_RAW) for name in names if name.startswith(_RAW)]
+    kept = [name.removeprefix(_SAVED) for name in names if name.startswith(_SAVED)]
+    return tuple(tensors), tuple(name for name in kept if name not in tensors)
+
+
+def saved_tensors(fn: Any) -> tuple[SavedTensor, ...]:
+    """What tensors a node keeps for backward, as long as it does; what `saved_tensors_hooks` packed
+    into another thing has no metadata.
+
+    The saved variables are read raw: unpacking one that is an output makes a new tensor, and
+    unpacking one with hooks runs user code.
+    """
+    return tuple(
+        _describe(attribute, held)
+        for name in _attributes_of(fn)[0]
+        for attribute, held in _held_under(_SAVED + name, _read(fn, _RAW + name))
+        if held is not None
+    )
+
+
+def _held_under(attribute: str, raw: Any) -> Iterator[tuple[str, Any]]:
+    if type(raw) is tuple:
+        for place, each in enumerate(raw):
+            yield f"{attribute}[{place}]", each.data
+    elif raw is not None:
+        yield attribute, raw.data
+
+
+def _describe(attribute: str, held: Any) -> SavedTensor:
+    try:
+        if isinstance(held, Tensor):
+            return SavedTensor(attribute, meta_of(held), held.numel() * held.element_size())
+    except Exception:  # a subclass may refuse even its shape
+        pass
+    return SavedTensor(attribute, None)
+
+
+def _read(fn: Any, name: str) -> Any:
+    try:
+        return getattr(fn, name)
+    except RuntimeError:  # freed by an earlier backward
+        return None
+
+
+def plain_attributes(fn: Any, site_of: SiteOf) -> tuple[tuple[str, str], ...]:
+    """The plain values that a node keeps (`_saved_dim`); of a custom `Function` where its forward
+    and backward were written, and what was put on its `ctx`."""
+    if isinstance(fn, BackwardCFunction):
+        return (
+            *_places_of(getattr(fn, "_forward_cls", None), site_of),
+            *_texts(namespace_of(fn).items()),
+        )
+    names = _attributes_of(fn)[1]
+    return tuple(_texts((_SAVED + name, _read(fn, _SAVED + name)) for name in names))
+
+
+def _places_of(function: Any, site_of: SiteOf) -> Iterator[tuple[str, str]]:
+    for name in ("forward", "backward"):
+        site = site_of(getattr(function, name, None))
+        if site is not None:
+            yield name, file_line(site)
+
+
+def _texts(values: Any) -> Iterator[tuple[str, str]]:
+    for name, value in list(values):
+        if is_name(name) and _is_plain(value):
+            yield name, repr(value)[:_LONGEST]
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a number, a text or the like, or some of them: `repr` runs no user code."""
+    if type(value) in (tuple, list):
+        return all(type(each) in _PLAIN for each in value)  # type: ignore[attr-defined]
+    return type(value) in _PLAIN

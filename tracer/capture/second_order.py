@@ -1,0 +1,77 @@
+"""What a backward pass with `create_graph` makes comes in; by which node each was made goes out."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import torch
+
+from tracer.records.graph import Graph, Node, NodeKind
+
+if TYPE_CHECKING:
+    from tracer.capture.session import Session
+
+_next_sequence_nr = torch._C._autograd._get_sequence_nr
+_LONGEST_SUM = 64
+
+
+class SecondOrder:
+    """Remembers, by the id of an operation, which node of which graph it is the backward of."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._notes: dict[int, str] = {}
+
+    def note(self, op: int) -> str:
+        """What to say of the nodes that this operation made; empty for one of the user's."""
+        return self._notes.get(op, "")
+
+    def follow(self, graph: Graph, site: int) -> MadeInPass:
+        """Follow what a pass over `graph`, begun at `site`, makes."""
+        return MadeInPass(self, graph, site)
+
+    def enter(self, graph: Graph, node: Node, low: int, high: int) -> None:
+        """Enter that running a node made the nodes numbered from `low` to before `high`."""
+        text = f"backward of {node.name}"
+        module = node.module.id if node.module is not None else 0
+        op = self._op(f"{text}, node {node.id} of graph {graph.id}", text)
+        self._session.mode.log_made(low, high, _id(node), op, module, node.call)
+
+    def enter_sum(self, low: int, high: int, site: int) -> None:
+        """Enter the nodes by which the engine adds up contributions; not those of user code."""
+        op = self._op("sum of contributions in a backward pass", "sum of contributions")
+        for number in range(low, high):
+            if self._session.made_by(number) is None:
+                self._session.mode.log_made(number, number + 1, site, op, 0, 1)
+
+    def _op(self, text: str, name: str) -> int:
+        op = self._session.recorder.writer.string(text)
+        self._notes[op] = f"made in a backward pass: {text}"
+        self._session.name_op(op, name)
+        return op
+
+
+class MadeInPass:
+    """Told by the probes of one pass which nodes each node made."""
+
+    def __init__(self, book: SecondOrder, graph: Graph, site: int) -> None:
+        self._book = book
+        self._graph = graph
+        self._site = site
+        self._known_until = {threading.get_ident(): _next_sequence_nr()}
+
+    def __call__(self, node: int, low: int, high: int) -> None:
+        """Running `node` made the nodes numbered from `low` to before `high`, in this thread."""
+        thread = threading.get_ident()
+        known_until = self._known_until.get(thread, low)
+        if 0 < low - known_until <= _LONGEST_SUM:
+            self._book.enter_sum(known_until, low, self._site)
+        self._known_until[thread] = high
+        record = self._graph.nodes[node]
+        if record.kind is not NodeKind.CUSTOM:  # what its code did was seen as it ran
+            self._book.enter(self._graph, record, low, high)
+
+
+def _id(node: Node) -> int:
+    return node.site.id if node.site is not None else 0
