@@ -8,6 +8,7 @@
  * Tape       the buffer of packed frames (the event stream), its order numbers and its clock.
  * PassState  what the probes of one backward pass share.
  * NodeProbe  the prehook and posthook of one node: reads gradients, writes one frame.
+ * Unoverridden  answers PyTorch's question whether a call is overridden as if our mode were not there.
  * Mode       the entry point of a TorchFunctionMode, and the log of which operation made which node.
  *
  * The frame and entry layouts are those of tracer/store/frames.py.
@@ -1615,6 +1616,8 @@ static PyType_Slot mode_slots[] = {
 static PyType_Spec mode_spec = {
     "tracer.capture._core.ModeCore", sizeof(Mode), 0, COLLECTED | Py_TPFLAGS_BASETYPE, mode_slots};
 
+#include "_overrides.h"
+
 static PyObject *leaf_probe_type, *node_probe_type;
 
 static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
@@ -1704,6 +1707,7 @@ PyMODINIT_FUNC PyInit__core(void)
         {"Around", &around_spec}, {"Tape", &tape_spec}, {"PassState", &state_spec},
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
         {"Leaf", &leaf_spec}, {"Book", &book_spec}, {"LeafProbe", &leaf_probe_spec},
+        {"Unoverridden", &unoverridden_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);

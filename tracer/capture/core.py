@@ -37,6 +37,7 @@ ModeCore = core.ModeCore
 Op = core.Op
 PassState = core.PassState
 Tape = core.Tape
+Unoverridden = core.Unoverridden
 attach = core.attach
 detach = core.detach
 register_hook = core.register_hook

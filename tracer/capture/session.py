@@ -27,6 +27,7 @@ from tracer.capture.hooks import HookBook
 from tracer.capture.ledger import LeafState, Ledger
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
+from tracer.capture.overrides import Overrides
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.second_order import SecondOrder
@@ -86,7 +87,7 @@ class Session:
         self._codes: list[Any] = []
         self._op_names: dict[int, str] = {}
         self._leaf_names: dict[int, str] = {}
-        self._undo: list[Callable[[], None]] = []
+        self.undo: list[Callable[[], object]] = []
         self._replaced: list[tuple[Any, str, Any, Any]] = []
         self.mode = _Mode(
             self.recorder.tape,
@@ -135,7 +136,7 @@ class Session:
             optimizers.register_optimizer_step_pre_hook(self._before_step),
             optimizers.register_optimizer_step_post_hook(self._after_step),
         ):
-            self._undo.append(handle.remove)
+            self.undo.append(handle.remove)
         self.replace(_HookMixin, "_register_hook", staticmethod(register_hook))
         for name in ("__enter__", "__exit__"):
             method = getattr(torch.inference_mode, name)
@@ -157,6 +158,7 @@ class Session:
             call = owner.__dict__[name]
             self.replace(owner, name, Around(call, self._before_backward, self._after_backward))
         self.recomputes.install()
+        Overrides(self).install()
         self.compiled.install()
         torch._C._push_on_torch_function_stack(self.mode)
 
@@ -213,8 +215,8 @@ class Session:
         self.take_mode_off()
         self.put_originals()
         self._replaced.clear()
-        while self._undo:
-            self._undo.pop()()
+        while self.undo:
+            self.undo.pop()()
         Session.active = None
         if self.is_mine():
             for file, text in self.sites.sources().items():

@@ -1,0 +1,55 @@
+"""The session's mode in; PyTorch's own question for overrides answered as if it were not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.jit import _builtins
+
+from tracer.capture.core import Unoverridden
+
+if TYPE_CHECKING:
+    from tracer.capture.session import Session
+
+_ASKED = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+# Not `torch._tensor`: what its functions do inside (printing, pickling) would be recorded, and what
+# some of them are (`register_hook`) would not. Nor `torch.autograd`: it is entered without mode.
+# Attention asks `torch.overrides` itself; so does `torch.nn.init`, in the two other ways: each of
+# its functions stays one operation.
+_ASKING = (
+    (torch.overrides, _ASKED[:1]),
+    (torch.functional, _ASKED),
+    (torch.nn.functional, _ASKED),
+)
+
+
+class Overrides:
+    """Keeps functions that are written in Python from running as overridden because of our mode."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def install(self) -> None:
+        """Answer for PyTorch until the recording ends."""
+        answers = {name: self._answer(getattr(torch._C, f"_{name}")) for name in _ASKED}
+        for module, names in _ASKING:
+            for name in names:
+                self._session.replace(module, name, answers[name])
+
+    def _answer(self, asked: Any) -> Unoverridden:
+        of_torch = torch._C
+        answer = Unoverridden(
+            asked,
+            self._session.mode,
+            of_torch._len_torch_function_stack,
+            of_torch._get_function_stack_at,
+            of_torch._pop_torch_function_stack,
+            of_torch._push_on_torch_function_stack,
+        )
+        # TorchScript knows the functions that it need not compile by identity.
+        known: dict[int, str] = _builtins._get_builtin_table()  # type: ignore[no-untyped-call]
+        known[id(answer)] = known[id(asked)]
+        self._session.undo.append(lambda: known.pop(id(answer), None))
+        return answer
