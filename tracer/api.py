@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from tracer.errors import NotInTraceError
 from tracer.records.events import Pass
 from tracer.records.graph import Graph
+from tracer.records.limits import ALL_THERE_IS, Limits, limits
 from tracer.records.trace import TraceRecord
 
 if TYPE_CHECKING:
@@ -183,22 +185,25 @@ class Trace:
 
 
 class Recording:
-    """A recording that runs in this process: the watchers, and the file they write to."""
+    """A recording that runs in this process: the watchers, and the file they write to.
+
+    `script` and `argv` say what runs, where that is not what Python was started with.
+    """
 
     def __init__(
         self,
         file: str | os.PathLike[str] | None,
         *,
-        script: str,
-        argv: Sequence[str],
-        few: int,
-        torchviz: bool,
+        limits: Limits = ALL_THERE_IS,
+        torchviz: bool = False,
+        script: str = "",
+        argv: Sequence[str] = (),
     ) -> None:
         self._file = file
+        self._limits = limits
+        self._torchviz = torchviz
         self._script = script
         self._argv = argv
-        self._few = few
-        self._torchviz = torchviz
         self._session: Session | None = None
         self._writer: TraceWriter | None = None
 
@@ -214,8 +219,12 @@ class Recording:
             import_module("tracer.capture.likeness").draw_likeness if self._torchviz else None
         )
         run = import_module("tracer.capture.host").describe_run(self._script, self._argv)
-        self._writer = import_module("tracer.store.writer").TraceWriter(self._file, run)
-        self._session = session_module.Session(self._writer, few=self._few, draw_likeness=likeness)
+        run = replace(run, limits=self._limits.words)
+        writer = import_module("tracer.store.writer").TraceWriter
+        self._writer = writer(self._file, run, limits=self._limits)
+        self._session = session_module.Session(
+            self._writer, limits=self._limits, draw_likeness=likeness
+        )
         self._session.install()
 
     def end(self, outcome: str) -> None:
@@ -242,20 +251,37 @@ class Recording:
 def trace(
     file: str | os.PathLike[str] | None = None,
     *,
+    every: int = 1,
+    only: str | Sequence[str] = (),
+    last: int | None = None,
+    max_bytes: int | str | None = None,
+    detail: str = "statistics",
     torchviz: bool = False,
-    few: int = 16,
-    script: str = "",
-    argv: Sequence[str] = (),
 ) -> Trace:
     """Record what happens to gradients in a region: a context manager, and a decorator.
 
     `file` is where the trace is written as the run goes (none: a private temporary one). With
-    `torchviz`, each pass's roots are given to torchviz's `make_dot` too. Tensors of `few` elements
-    or fewer are kept whole, larger ones as statistics. Raises RuntimeError on entry when another
-    trace is being recorded in this process, TraceFileError when the file cannot be written.
+    `torchviz`, each pass's roots are given to torchviz's `make_dot` too.
+
+    Long runs need not be recorded in full; what is left out is counted in the trace:
+
+    - `every`: record the first pass and every N-th after it. In between the watchers rest; what the
+      passes left out did to leaves is entered as one write to each.
+    - `only`: words that say what to record. `name:x2`, `name:MulBackward0`, `name:*.bias` watch the
+      nodes and leaves that are called so, `module:encoder.layers.*` those made in these modules,
+      and `kind:accumulate` keeps events of that kind alone. The graph is kept whole.
+    - `last`: keep the last N passes; older ones are deleted from the file as it goes.
+    - `max_bytes`: what the file and its log may take (`50_000_000`, `"50MB"`); the oldest passes
+      make room for new ones.
+    - `detail`: `"structure"` reads no tensor, `"statistics"` keeps each tensor's statistics, and
+      the values of those of 16 elements or fewer, `"values"` those of up to 1,000 elements
+      (`"values:50"`: of up to 50).
+
+    Raises OptionError for a value that is none of these; on entry RuntimeError when another trace
+    is being recorded in this process, TraceFileError when the file cannot be written.
     """
-    recording = Recording(file, script=script, argv=argv, few=few, torchviz=torchviz)
-    return Trace(recording=recording)
+    asked = limits(every=every, only=only, last=last, max_bytes=max_bytes, detail=detail)
+    return Trace(recording=Recording(file, limits=asked, torchviz=torchviz))
 
 
 def load(file: str | os.PathLike[str]) -> Trace:

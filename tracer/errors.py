@@ -19,3 +19,7 @@ class RenderError(TracerError):
 
 class ScriptError(TracerError):
     """A script or module that cannot be started."""
+
+
+class OptionError(TracerError):
+    """A value that an option of a recording cannot have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import threading
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,16 @@ from torch import Tensor
 
 from tests.capture.cores import CODES, OTHER, Entry, Frame, make_tape, read_frames, read_whole
 from tests.capture.tensors import DTYPES, tensors
-from tracer.records.stream import ENTRY_NONE, ENTRY_STATS, ENTRY_VALUES
+from tracer.records.stream import (
+    DTYPE_CODES,
+    ENTRY_MANY,
+    ENTRY_NONE,
+    ENTRY_STATS,
+    ENTRY_UNASKED,
+    ENTRY_VALUES,
+    MOST_VALUES,
+    values_head,
+)
 
 NORM_TOLERANCE = 1e-12
 """Relative, of the norm; and of the mean, to the mean of the absolute values."""
@@ -178,17 +188,26 @@ def test_none_is_no_tensor(core: ModuleType) -> None:
 @pytest.mark.parametrize("few", [-1, 0, 5, 255, 1000])
 def test_a_few_elements_are_kept_as_they_are(core: ModuleType, few: int) -> None:
     tape = make_tape(core, few=few)
-    assert tape.few == min(max(few, 0), 255)
-    for count in (0, 1, 5, 6, 255, 256):
-        state = read_whole(tape.entry(torch.ones(count))).state
-        assert state == (ENTRY_VALUES if count <= tape.few else ENTRY_STATS)
+    assert tape.few == max(few, 0)
+    for count in (0, 1, 5, 6, 255, 256, 1000):
+        state = tape.entry(torch.ones(count))[0]
+        whole = ENTRY_VALUES if count <= MOST_VALUES else ENTRY_MANY
+        assert state == (whole if count <= tape.few else ENTRY_STATS)
+
+
+def test_more_elements_than_a_byte_counts_are_kept_too(core: ModuleType) -> None:
+    tensor = torch.arange(600, dtype=torch.float32).reshape(2, 300).t()
+    packed = make_tape(core, few=600).entry(tensor, 5)
+    head = values_head(5, DTYPE_CODES["float32"], 600)
+    assert packed == head + bytes(tensor.contiguous().view(torch.uint8).flatten().tolist())
 
 
 def test_without_statistics_no_tensor_is_read(core: ModuleType) -> None:
     tape = make_tape(core, statistics=False)
     assert not tape.statistics
-    assert tape.entry(torch.ones(3)) == OTHER
-    assert tape.entry(torch.ones(300)) == OTHER
+    for tensor in (torch.ones(3), torch.ones(300), torch.ones(2, device="meta")):
+        assert tape.entry(tensor, 7) == struct.pack("<BI", ENTRY_UNASKED, 7)
+    assert tape.entry(None) == bytes([ENTRY_NONE])
 
 
 def test_parameters_are_read_and_subclasses_are_not(core: ModuleType) -> None:

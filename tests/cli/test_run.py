@@ -207,3 +207,44 @@ def test_what_was_left_out_is_counted() -> None:
 
 def test_a_script_without_a_pass_is_told_so() -> None:
     assert describe_trace("x.trace", TraceRecord()).startswith("tracer: x.trace: no backward pass")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--every", "0"), "every=0: N must be a whole number from 1 (record every N-th pass)"),
+        (("--last", "x"), "last=x: N must be a whole number from 1 (keep the last N passes)"),
+        (("--max-bytes", "9"), "max_bytes=9: a trace needs 1 MB at least"),
+        (
+            ("--only", "name:a", "--only", "kind:nod"),
+            "only=kind:nod: there is no kind of event nod (did you mean node?)",
+        ),
+    ],
+)
+def test_options_are_checked_before_anything_runs(
+    prompt: Prompt, options: tuple[str, ...], error: str
+) -> None:
+    prompt.write("script.py", "print('ran')")
+    assert prompt.tracer("run", *options, "script.py") == Ran(2, "", f"tracer: {error}\n")
+
+
+def test_what_options_leave_out_is_said_in_the_end_and_shown(prompt: Prompt) -> None:
+    prompt.write(
+        "script.py",
+        """
+        import torch
+        weight = torch.ones(20, requires_grad=True)
+        for _ in range(5):
+            (weight * 2).sum().backward()
+        """,
+    )
+    options = ("--every", "2", "--only", "kind:accumulate", "--only", "kind:node")
+    result = prompt.tracer("run", *options, "--detail", "values", "script.py")
+    assert "left out: 2 × passes that every=2 leaves out" in result.err
+    shown = prompt.tracer("show", "script.trace").out
+    assert "recorded with every=2 only=kind:accumulate,kind:node detail=values" in shown
+    assert "passes that every=2 leaves out" in shown
+    record = api.load(prompt.folder / "script.trace").record
+    assert [one.id for one in record.passes] == [1, 3, 5]
+    (last,) = record.events.select(pass_id=5, kinds=("accumulate",))
+    assert last.incoming.values == (2.0,) * 20  # type: ignore[attr-defined]

@@ -35,7 +35,7 @@ folder, *scripts = sys.argv[1:]
 for script in scripts:
     name = os.path.basename(script).replace(".py", ".trace")
     with contextlib.redirect_stdout(io.StringIO()):
-        with api.trace(os.path.join(folder, name), script=script):
+        with api.Trace(recording=api.Recording(os.path.join(folder, name), script=script)):
             runpy.run_path(script, run_name="__main__")
 """
 

@@ -10,6 +10,7 @@ from tests.store.recordings import HOOKS, SITES
 from tracer.records import EVENT_KINDS, Cut, Event, Gradient, TensorMeta, TensorRef
 from tracer.records.statistics import gradient_of_values
 from tracer.records.stream import DTYPE_CODES
+from tracer.records.tensors import NOT_ASKED
 from tracer.store.elements import ELEMENT_TYPES
 from tracer.store.frames import GRAD_MODES
 
@@ -32,7 +33,7 @@ METAS = st.builds(
 def gradients_with_values(draw: st.DrawFn) -> Gradient:
     dtype = draw(st.sampled_from(sorted(DTYPE_CODES)))
     kind = ELEMENT_TYPES[DTYPE_CODES[dtype]]
-    count = draw(st.integers(0, 5))
+    count = draw(st.integers(0, 5) | st.sampled_from([255, 256]))
     raw = draw(st.binary(min_size=count * kind.size, max_size=count * kind.size))
     return gradient_of_values(TensorMeta((count,), dtype), kind.unpack(raw))
 
@@ -42,7 +43,7 @@ GRADIENTS = st.one_of(
     st.builds(
         Gradient, METAS, *[st.none() | NUMBERS] * 4, *[st.none() | COUNTS] * 3
     ),
-    st.builds(Gradient, METAS, unread=TEXTS.filter(bool)),
+    st.builds(Gradient, METAS, unread=TEXTS.filter(bool) | st.just(NOT_ASKED)),
     gradients_with_values(),
 )  # fmt: skip
 ENTRIES = st.none() | GRADIENTS

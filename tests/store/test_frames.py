@@ -63,7 +63,7 @@ def test_statistics_of_values_are_worked_out_anew() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "values"),
-    [("float32", (1.0,) * 256), ("quint8", (1, 2)), ("float32", (1e300,)), ("int8", (300,))],
+    [("quint8", (1, 2)), ("float32", (1e300,)), ("int8", (300,))],
 )
 def test_values_that_an_entry_cannot_hold_leave_their_statistics(
     dtype: str, values: tuple[float, ...]

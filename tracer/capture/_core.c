@@ -27,7 +27,8 @@
 #endif
 
 enum { KIND_FORWARD = 1, KIND_NODE = 7, KIND_ACCUMULATE = 9, KIND_GRAD_WRITE = 10, KIND_DATA_WRITE = 11 };
-enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_PARTIAL = 5, ENTRY_RECEIVED = 6 };
+enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_PARTIAL = 5, ENTRY_RECEIVED = 6,
+       ENTRY_MANY = 7, ENTRY_UNASKED = 8 };
 enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256, TOO_MANY = THREADS - 1 };
 enum { MANY = 1 << 18 }; /* elements whose reading lets other threads run */
 
@@ -296,7 +297,7 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Tape *self = (Tape *)make(type, 0);
     if (!self) return NULL;
     self->origin = clock_ns();
-    self->few = few > 255 ? 255 : few < 0 ? 0 : few;
+    self->few = few < 0 ? 0 : few;
     self->statistics = statistics;
     self->other = Py_NewRef(other);
     return (PyObject *)self;
@@ -494,10 +495,12 @@ static int put_other(Tape *tape, Buffer *out, PyObject *tensor)
 
 static int put_values(Buffer *out, const View *view, uint32_t meta)
 {
-    PUT(out, uint8_t, ENTRY_VALUES);
+    int many = view->count > 255;
+    PUT(out, uint8_t, many ? ENTRY_MANY : ENTRY_VALUES);
     PUT(out, uint32_t, meta);
     PUT(out, uint8_t, view->code);
-    PUT(out, uint8_t, view->count);
+    if (many) PUT(out, uint32_t, view->count);
+    else PUT(out, uint8_t, view->count);
     Py_ssize_t length = (Py_ssize_t)view->count * ELEMENT_SIZE[view->code];
     if (reserve(out, length) < 0) return -1;
     view_values(view, out->data + out->used);
@@ -525,8 +528,13 @@ static int put_statistics(Buffer *out, const View *view, uint32_t meta)
 static int put_entry(Tape *tape, Buffer *out, PyObject *tensor, uint32_t meta)
 {
     if (tensor == Py_None) { PUT(out, uint8_t, ENTRY_NONE); return 0; }
+    if (!tape->statistics) {
+        PUT(out, uint8_t, ENTRY_UNASKED);
+        PUT(out, uint32_t, meta);
+        return 0;
+    }
     View view;
-    if (!tape->statistics || !find_view(tensor, &view)) {
+    if (!find_view(tensor, &view)) {
         PyErr_Clear();
         return put_other(tape, out, tensor);
     }
@@ -1670,7 +1678,7 @@ static PyMethodDef core_methods[] = {
      "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, OrderedDict,\n"
      "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
-    {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended)"},
+    {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b'')"},
     {"detach", core_detach, METH_VARARGS, "detach(state, dicts): take a pass's probes out of them."},
     {"register_hook", register_hook, METH_VARARGS, "Stands in for _HookMixin._register_hook."},
     {NULL},

@@ -232,24 +232,29 @@ static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyOb
     return failed ? NULL : hooks;
 }
 
-/* attach(state, book, fns, same, links, custom, leaves, begun, ended): put a probe on every node.
- * `custom` has a 1 for each node that runs user code; `leaves` maps a number to (tensor, Leaf).
+/* attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b""): put a probe on every
+ * node, or on those where `wanted` has a 1 (the others' is None). `custom` has a 1 for each node that runs user code; `leaves` maps a number to (tensor, Leaf).
  * Returns (dicts that hold a probe under the state's key, numbers of nodes with hooks of the user's, probes).
  */
 static PyObject *core_attach(PyObject *module, PyObject *args)
 {
     PassState *state;
     PyObject *book, *fns, *same, *leaves, *begun, *ended;
-    const char *links, *custom;
-    Py_ssize_t links_size, custom_size;
-    if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO", &state, &book, &PyList_Type, &fns, &PyList_Type, &same,
-                          &links, &links_size, &custom, &custom_size, &PyDict_Type, &leaves, &begun, &ended))
+    const char *links, *custom, *wanted = "";
+    Py_ssize_t links_size, custom_size, wanted_size = 0;
+    if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO|y#", &state, &book, &PyList_Type, &fns, &PyList_Type, &same,
+                          &links, &links_size, &custom, &custom_size, &PyDict_Type, &leaves, &begun, &ended,
+                          &wanted, &wanted_size))
         return NULL;
     Py_ssize_t size = PyList_Size(fns);
     PyObject *held = PyList_New(0), *crowded = PyList_New(0), *probes = PyList_New(size), *result = NULL;
     if (!held || !crowded || !probes) goto done;
     for (Py_ssize_t i = 0; i < size; i++) {
         PyObject *fn = PyList_GetItem(fns, i), *flags = PyList_GetItem(same, i);
+        if (i < wanted_size && !wanted[i]) {
+            PyList_SetItem(probes, i, Py_NewRef(Py_None));
+            continue;
+        }
         PyObject *number = PyLong_FromSsize_t(i);
         PyObject *leaf = number ? PyDict_GetItemWithError(leaves, number) : NULL;
         PyObject *probe;
@@ -292,6 +297,7 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
             memcpy(link, at, sizeof link);
             PyObject *target = link[0] >= 0 ? PyList_GetItem(probes, link[0]) : NULL;
             if (target && (PyObject *)Py_TYPE(target) == leaf_probe_type && ((LeafProbe *)target)->same &&
+                (PyObject *)Py_TYPE(probe) == node_probe_type &&
                 add_sink((NodeProbe *)probe, k, (LeafProbe *)target) < 0)
                 goto done;
         }

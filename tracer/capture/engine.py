@@ -28,6 +28,7 @@ from tracer.capture.hooks import (
 )
 from tracer.capture.ledger import LeafState
 from tracer.capture.recorder import packed
+from tracer.capture.rounds import SKIPPED, Skipped
 from tracer.capture.uncounted import RunCounter
 from tracer.capture.user_code import TRACER
 from tracer.records.events import Outcome, Pass
@@ -60,25 +61,27 @@ class LivePass:
         self.leaves: Leaves = {}
         self.failed_at: int | None = None
         self._held: list[HookDict] = []
-        self._probes: list[NodeProbe | LeafProbe] = []
+        self._probes: list[NodeProbe | LeafProbe | None] = []
         self._pushed = 0
 
     # ---- probes
 
     def attach(self) -> None:
-        """Put a probe on every node, and one around every user hook."""
+        """Put a probe on every node that is watched, and one around every user hook there."""
         walk = self.walk
+        watched = self.session.watched.nodes(self.graph)
         custom = bytes(node.kind is NodeKind.CUSTOM for node in self.graph.nodes)
         self._held, crowded, self._probes = attach(
             self.state,
             self.session.ledger.book,
             walk.fns,
-            walk.same,
+            [b""] * len(walk.same) if 0 in watched else walk.same,  # the sender may be unwatched
             walk.links,
             custom,
             self.leaves,
             self.user_code_begins,
             self.user_code_ends,
+            watched,
         )
         for number in crowded:
             self._wrap_node_hooks(number)
@@ -88,6 +91,8 @@ class LivePass:
             number = custom.find(1, number + 1)
         self._wrap_output_hooks()
         for number, (leaf, _state) in self.leaves.items():
+            if self._probes[number] is None:
+                continue
             if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
                 self._wrap_leaf_hooks(number, leaf)
 
@@ -113,7 +118,7 @@ class LivePass:
             if not numbers:
                 numbers = {nr: number for number, nr in enumerate(self.walk.sequence_nrs)}
             number = numbers.get(sequence_nr)
-            if number is None:
+            if number is None or self._probes[number] is None:
                 continue
             for hooks in self.session.hooks.on_output(sequence_nr, output_nr):
                 self.session.hooks.wrap(self, hooks, TENSOR_HOOK, number, input_nr=output_nr)
@@ -127,9 +132,10 @@ class LivePass:
         if leaf._post_accumulate_grad_hooks:
             book.wrap(self, leaf._post_accumulate_grad_hooks, ACCUMULATE_HOOK, number)
 
-    def _read_anew(self, probe: NodeProbe | LeafProbe) -> None:
+    def _read_anew(self, probe: NodeProbe | LeafProbe | None) -> None:
         """Have what arrives read: a hook stands between it and what was sent."""
-        probe.same = b"" if isinstance(probe, NodeProbe) else False
+        if probe is not None:
+            probe.same = b"" if isinstance(probe, NodeProbe) else False
 
     def _read_any(self, number: int) -> None:
         """Have what user code returns read as it is: the engine then fits it to the next node."""
@@ -227,6 +233,11 @@ class Engine:
         self._count = 0
         self.counter = RunCounter()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no pass that is recorded is running, in any thread."""
+        return not self._running
+
     def running(self) -> LivePass | None:
         """The innermost pass of the calling thread."""
         passes = self._running.get(threading.get_ident())
@@ -250,25 +261,34 @@ class Engine:
 
     def before(
         self, args: tuple[Any, ...], kwargs: dict[str, Any] | None
-    ) -> LivePass | Unfollowed | None:
+    ) -> LivePass | Unfollowed | Skipped | None:
         """A run begins: make the pass and put its probes in place."""
         session = self._session
         self.counter.enter()
-        if not session.is_recording():
+        if not session.is_on():
             return None
         try:
             with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+                if session.rounds.skips():
+                    self._count += 1
+                    return SKIPPED
                 return self._begin(_Call.read(args, kwargs or {}))
         except Exception as error:
             session.recorder.fault(error)
             return None
 
     def after(
-        self, live: LivePass | Unfollowed | None, result: object, error: BaseException | None
+        self,
+        live: LivePass | Unfollowed | Skipped | None,
+        result: object,
+        error: BaseException | None,
     ) -> None:
         """A run ended: enter what happened and take the probes away."""
         self.counter.leave()
         if live is None:
+            return
+        if isinstance(live, Skipped):
+            self._skipped()
             return
         if isinstance(live, Unfollowed):
             if error is None:
@@ -280,6 +300,13 @@ class Engine:
         except Exception as fault:
             self._session.recorder.fault(fault)
             live.detach()
+
+    def _skipped(self) -> None:
+        try:
+            with self._alone():
+                self._session.rounds.skipped()
+        except Exception as fault:
+            self._session.recorder.fault(fault)
 
     def _alone(self) -> threading.RLock:
         """Let passes of several threads begin and end one after another: ids are counted there."""
@@ -308,7 +335,8 @@ class Engine:
             live.state.made = session.second_order.follow(graph, site)
         self._enter(live)
         for tensor, state in leaves.values():
-            session.ledger.check_data(tensor, state)
+            if state.watched:
+                session.ledger.check_data(tensor, state)
         live.attach()
         record = live.record = Pass(
             id=live.state.id,
@@ -340,6 +368,9 @@ class Engine:
         recorder = session.recorder
         end_ns = recorder.tape.now()
         live.finish(error)
+        if not session.watched.accumulates:
+            for leaf, state in live.leaves.values():
+                session.ledger.observe_grad(leaf, state)
         self._tasks.pop(live.state.task, None)
         self._leave(live)
         recorder.pass_ends(live.record.id)

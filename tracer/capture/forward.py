@@ -151,6 +151,10 @@ class Operations:
             return WRITE, self._before_write, self._after_write(qualified)
         return OBSERVE, None, None
 
+    def catch_up(self) -> None:
+        """Take the grad mode that holds now for known, after nobody watched."""
+        self._grad_mode = _current_grad_mode()
+
     # ---- callbacks
 
     def _keep(self, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -165,7 +169,8 @@ class Operations:
 
     def after_inference(self, token: _Token, result: Any, error: BaseException | None) -> None:
         """`inference_mode` was entered or left: no function of torch's tells it."""
-        self._guarded(self._after_grad_mode)(token, result, error)
+        if self._session.is_recording():
+            self._guarded(self._after_grad_mode)(token, result, error)
 
     def _after_grad_mode(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is not None:

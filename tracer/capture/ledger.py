@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from tracer.capture.core import Book, Leaf
+from tracer.capture.core_in_python.leaves import same_entry
 from tracer.capture.readings import NONE, meta_of
 from tracer.capture.recorder import packed
 from tracer.records import events
@@ -29,11 +30,15 @@ class First:
 
 
 class LeafState(Leaf):  # type: ignore[misc]
-    """What is known of one live leaf: its id, and its `.grad` and data as last observed."""
+    """What is known of one live leaf: its id, and its `.grad` and data as last observed.
 
-    __slots__ = ("first", "named")
+    Of one that is not `watched` only its name is known, and nothing that is written to it.
+    """
+
+    __slots__ = ("first", "named", "watched")
     first: First
     named: bool
+    watched: bool
 
 
 @dataclass(slots=True)
@@ -54,12 +59,13 @@ class Ledger:
         self._leaves: dict[int, LeafState] = self.book.leaves
         self._grads: dict[int, LeafState] = self.book.grads
         self._aliases: dict[int, tuple[weakref.ref[Tensor], LeafState, bool]] = self.book.aliases
+        self._unwatched: dict[int, LeafState] = {}
         self._count = 0
 
     def leaf(self, tensor: Tensor) -> LeafState:
         """The state of a leaf, made on first sight."""
-        state = self.find(tensor)
-        if state is None:
+        state = self._leaves.get(id(tensor)) or self._unwatched.get(id(tensor))
+        if state is None or state.ref() is not tensor:
             state = self._open(tensor)
         return state
 
@@ -70,22 +76,31 @@ class Ledger:
 
     def _open(self, tensor: Tensor) -> LeafState:
         self._count += 1
-        key, leaves = id(tensor), self._leaves
+        key, watched, unwatched = id(tensor), self._leaves, self._unwatched
 
         def forget(dead: weakref.ref[Tensor]) -> None:
-            held = leaves.get(key)
-            if held is not None and held.ref is dead:
-                del leaves[key]
+            for leaves in (watched, unwatched):
+                held = leaves.get(key)
+                if held is not None and held.ref is dead:
+                    del leaves[key]
 
-        meta = meta_of(tensor)
-        grad, data = self._recorder.entry(tensor.grad), self._recorder.entry(tensor)
-        state = LeafState(self._count, weakref.ref(tensor, forget), grad, data, _mark(tensor))
-        state.first = First(meta, data, grad)
-        state.named = False
-        leaves[key] = state
-        self._follow_grad(state, tensor.grad)
-        self._put(state, "")
+        state = LeafState(self._count, weakref.ref(tensor, forget), NONE, NONE, (0, 0))
+        state.named = state.watched = False
+        unwatched[key] = state
+        if self._recorder.watched.leaf(""):
+            self._watch(tensor, state)
+            self._put(state, "")
         return state
+
+    def _watch(self, tensor: Tensor, state: LeafState) -> None:
+        """Read what a leaf holds, and know of all writes to it from here on."""
+        state.grad, state.data = self._recorder.entry(tensor.grad), self._recorder.entry(tensor)
+        state.mark = _mark(tensor)
+        state.first = First(meta_of(tensor), state.data, state.grad)
+        state.watched = True
+        del self._unwatched[id(tensor)]
+        self._leaves[id(tensor)] = state
+        self._follow_grad(state, tensor.grad)
 
     def _put(self, state: LeafState, name: str) -> None:
         self._recorder.writer.put(
@@ -99,11 +114,12 @@ class Ledger:
             )
         )
 
-    def name(self, state: LeafState, name: str) -> None:
+    def name(self, tensor: Tensor, state: LeafState, name: str) -> None:
         """Give a leaf the name its user gave it."""
-        tensor = state.ref()
-        if tensor is not None and name and not state.named:
-            state.named = True
+        state.named = True
+        if not state.watched and self._recorder.watched.leaf(name):
+            self._watch(tensor, state)
+        if state.watched:
             self._put(state, name)
 
     # ---- what user code writes
@@ -197,8 +213,21 @@ class Ledger:
 
     def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
         """Take what `.grad` holds now as known: another event tells how it came about."""
-        state.grad = self._recorder.entry(leaf.grad)
-        self._follow_grad(state, leaf.grad)
+        if state.watched:
+            state.grad = self._recorder.entry(leaf.grad)
+            self._follow_grad(state, leaf.grad)
+
+    def catch_up(self, how: str) -> None:
+        """Enter every change since a leaf was last looked at, of its `.grad` and its values."""
+        for state in list(self._leaves.values()):
+            leaf = state.ref()
+            if leaf is None:
+                continue
+            before = bytes(state.grad)
+            if not same_entry(self._recorder.entry(leaf.grad), before):
+                self.grad_written(leaf, state, how, 0, before=before)
+            if _mark(leaf) != state.mark:
+                self.data_written(leaf, state, how, 0, before=bytes(state.data))
 
     def check_data(self, leaf: Tensor, state: LeafState) -> None:
         """Enter a change of the leaf's values that nobody saw."""

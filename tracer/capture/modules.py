@@ -43,7 +43,7 @@ class Modules:
     def before(self, args: tuple[Any, ...], kwargs: Any) -> ModuleRef | None:
         """A module is called: it is the current one from here on."""
         session = self._session
-        if session.recorder.failed or session.paused or not args:
+        if session.mode.paused or not args:
             return None
         try:
             with torch._C.DisableTorchFunction():
@@ -67,7 +67,8 @@ class Modules:
         if ref is None:
             session.mode.set_module(0, 0)
         else:
-            session.mode.set_module(ref.id, session.recorder.writer.string(ref.path))
+            path = session.recorder.writer.string(ref.path)
+            session.mode.set_module(ref.id, session.watched.path(path, ref.path))
 
     def _enter(self, module: torch.nn.Module) -> ModuleRef:
         cls = type(module).__name__

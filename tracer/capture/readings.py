@@ -14,7 +14,7 @@ from tracer.records.stream import (
     ENTRY_NONE,
     ENTRY_PARTIAL,
     ENTRY_UNREAD,
-    ENTRY_VALUES,
+    values_head,
 )
 from tracer.records.tensors import TensorMeta
 
@@ -109,7 +109,7 @@ class Reader:
             # a single element may have any stride, and `view` insists on 1
             row = flat.as_strided((flat.numel(),), (1,))
             raw = bytes(row.view(torch.uint8).tolist()) if flat.numel() else b""
-            return struct.pack("<BIBB", ENTRY_VALUES, meta, DTYPE_CODES[name], flat.numel()) + raw
+            return values_head(meta, DTYPE_CODES[name], flat.numel()) + raw
         return _statistics(flat, meta, tensor.numel())
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tracer.capture.core import Tape
 from tracer.capture.readings import NONE, Reader, meta_of
+from tracer.capture.watched import Watched
 from tracer.records.events import (
     EVENT_KINDS,
     DataWrite,
@@ -24,6 +25,7 @@ from tracer.records.events import (
     PassEnd,
 )
 from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.stream import WRITE
 from tracer.records.tensors import Gradient, TensorMeta
 
@@ -82,8 +84,7 @@ class Recorder:
         writer: Writer,
         *,
         name_of: Callable[[Tensor], str],
-        few: int = 16,
-        statistics: bool = True,
+        limits: Limits = ALL_THERE_IS,
     ) -> None:
         self.writer = writer
         self.tensor_name = name_of
@@ -93,11 +94,12 @@ class Recorder:
         self.stop: Callable[[], None] = lambda: None
         self.current_pass: dict[int, list[int]] = {}
         self._sites: dict[int, Site] = {}
-        reader = Reader(few=few, meta=writer.meta, string=writer.string)
-        self.tape = Tape(reader, few, statistics)
+        reader = Reader(few=limits.elements, meta=writer.meta, string=writer.string)
+        self.tape = Tape(reader, limits.elements, limits.detail != "structure")
         self.tape.full = self._spill
         self.tape.meta_of = self.meta_id
         self._emitted = 0
+        self.watched = Watched(limits.only, writer.dropped)
 
     # ---- readings
 
@@ -146,6 +148,8 @@ class Recorder:
         """Hand on an event after what is on the tape."""
         with self.lock:
             self.drain()
+            if not self.watched.keeps(event):
+                return
             self.writer.event(event)
             self._emitted += 1
             if self._emitted % 256 == 0 and self.writer.due():
@@ -154,7 +158,7 @@ class Recorder:
     def drain(self) -> None:
         """Hand the tape's frames on."""
         if self.tape.used:
-            self.writer.append(self.tape.take())
+            self.writer.append(self.watched.sift(self.tape.take()))
 
     def _spill(self) -> None:
         try:

@@ -30,10 +30,12 @@ from tracer.capture.names import NameBook
 from tracer.capture.overrides import Overrides
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
+from tracer.capture.rounds import Rounds
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Mark, OptimizerStep
 from tracer.records.graph import Site
+from tracer.records.limits import ALL_THERE_IS, Limits
 
 _next_sequence_nr = torch._C._autograd._get_sequence_nr
 _INHERITED = object()
@@ -67,14 +69,20 @@ class Session:
     active: Session | None = None
 
     def __init__(
-        self, writer: Writer, *, few: int = 16, draw_likeness: DrawLikeness | None = None
+        self,
+        writer: Writer,
+        *,
+        limits: Limits = ALL_THERE_IS,
+        draw_likeness: DrawLikeness | None = None,
     ) -> None:
-        self.recorder = Recorder(writer, few=few, name_of=self._tensor_name)
+        self.recorder = Recorder(writer, limits=limits, name_of=self._tensor_name)
+        self.watched = self.recorder.watched
         self.sites = SiteTable()
         self.ledger = Ledger(self.recorder)
         self.modules = Modules(self)
         self.hooks = HookBook(self.recorder, self.sites, self.modules.path_of)
         self.graphs = GraphBook(self)
+        self.rounds = Rounds(self, limits.every)
         self.engine = Engine(self)
         self.operations = Operations(self)
         self.names = NameBook(self.sites.is_user)
@@ -247,6 +255,10 @@ class Session:
 
     def is_recording(self) -> bool:
         """Whether what happens now is to be recorded, in this process."""
+        return self.is_on() and not self.rounds.resting
+
+    def is_on(self) -> bool:
+        """Whether passes that begin now are to be counted, in this process."""
         return not (self.paused or self.recorder.failed) and self.is_mine()
 
     def is_mine(self) -> bool:
@@ -307,7 +319,7 @@ class Session:
         for _leaf, state in leaves.values():
             name = found.get(state.id, "")
             if name and not state.named:
-                self.ledger.name(state, name)
+                self.ledger.name(_leaf, state, name)
                 self._leaf_names[state.id] = name
 
     def leaf_name(self, state: LeafState) -> str:
@@ -339,6 +351,7 @@ class Session:
         self.mode.round += 1
         self.modules.round_ends()
         self.hooks.forget_dead()
+        self.rounds.ended()
 
     def likeness(self, outputs: Sequence[Any], walk: structure.Walk) -> str:
         """torchviz's own picture of the roots, where it was asked for."""
@@ -367,6 +380,8 @@ class Session:
             self.recorder.fault(fault)
 
     def _before_remove(self, args: tuple[Any, ...], kwargs: Any) -> None:
+        if not self.is_recording():
+            return
         try:
             self.hooks.removed(args[0], self.mode.here())
         except Exception as fault:
@@ -384,8 +399,10 @@ class Session:
         try:
             name = self.optimizer.pop() if self.optimizer else type(optimizer).__name__
             self.mode.stepping = 0
-            with torch._C.DisableTorchFunction():
-                self._enter_step(optimizer, name)
+            if self.is_recording():
+                with torch._C.DisableTorchFunction():
+                    self._enter_step(optimizer, name)
+                self.rounds.stepped()
         except Exception as fault:
             self.recorder.fault(fault)
 
@@ -426,12 +443,25 @@ class Session:
     def pause(self) -> None:
         """Record nothing until `resume`."""
         self.paused = True
-        self.mode.paused = 1
+        self.set_watching()
 
     def resume(self) -> None:
         """Record again."""
-        self.paused = False
-        self.mode.paused = 0
+        if self.paused and not self.recorder.failed:
+            self.paused = False
+            self.set_watching()
+            self.catch_up("while the recording was paused")
+
+    def set_watching(self) -> None:
+        """Have the function mode pass everything on, or watch again."""
+        self.mode.paused = 0 if self.is_recording() else 1
+
+    def catch_up(self, how: str) -> None:
+        """Enter what became of leaves while nobody watched, as one write to each."""
+        if self.is_recording():
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+                self.ledger.catch_up(how)
+            self.operations.catch_up()
 
 
 def _after_fork() -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import zipimport
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from getopt import getopt
 from pathlib import Path
 from typing import NoReturn
@@ -33,14 +33,16 @@ PYTHON_OPTIONS_LEFT_OUT = ("-m", "-c", "-x", "-E", "-I", "-S")
 class Job:
     """What to record: `output` is the trace's absolute path, `shown` the path as it was typed.
 
-    `words` is how many words of Python's command line are the script and its arguments; the words
-    themselves may be too long for a variable.
+    `limits` are the options of the recording by name, as they were typed. `words` is how many words
+    of Python's command line are the script and its arguments; the words themselves may be too long
+    for a variable.
     """
 
     script: str
     words: int
     output: str
     shown: str
+    limits: Mapping[str, str] = field(default_factory=dict)
     torchviz: bool = False
     quiet: bool = False
 

@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-from tracer.errors import ScriptError, TracerError
+from tracer.errors import OptionError, ScriptError, TracerError
 
 COMMANDS = {
     "run": "Run a script exactly as `python` would, and record every backward pass.",
@@ -92,7 +92,7 @@ def run() -> None:
         status = error.exit_code
     except TracerError as error:
         click.echo(f"tracer: {error}", err=True)
-        status = 2 if isinstance(error, ScriptError) else 1
+        status = 2 if isinstance(error, (OptionError, ScriptError)) else 1
     except click.Abort:
         status = 130
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from types import TracebackType
 from tracer import api
 from tracer.cli.farewell import describe_trace
 from tracer.cli.launch import Job
+from tracer.records.limits import limits_of
 
 Uncaught = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -26,7 +27,11 @@ class Recording:
         """Start recording what the job asks for, in this process."""
         job = Job.from_text(job_text)
         argv = sys.orig_argv[-job.words :]
-        return cls(job, api.trace(job.output, torchviz=job.torchviz, script=job.script, argv=argv))
+        recording = api.Recording(
+            job.output, limits=limits_of(job.limits), torchviz=job.torchviz, script=job.script,
+            argv=argv,
+        )  # fmt: skip
+        return cls(job, api.Trace(recording=recording))
 
     def end(self) -> str:
         """Close the trace; return what to say of it, which is nothing if quiet; never raise."""

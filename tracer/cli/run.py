@@ -16,6 +16,7 @@ from tracer.cli.launch import (
     default_output,
     environment,
 )
+from tracer.records.limits import limits_of
 
 EPILOG = """\b
 Examples:
@@ -37,6 +38,21 @@ Examples:
     help="Where the trace goes.  [default: SCRIPT.trace in this folder]",
 )
 @click.option("-m", "--module", is_flag=True, help="Run a module, as `python -m` does.")
+@click.option("--every", metavar="N", help="Record the first backward pass, and every N-th after.")
+@click.option(
+    "--only",
+    metavar="WHAT",
+    multiple=True,
+    help="Record only name:PATTERN, module:PATTERN or kind:EVENT; may be given again.",
+)
+@click.option("--last", metavar="N", help="Keep the last N passes; older ones leave the file.")
+@click.option("--max-bytes", metavar="SIZE", help="Let the file take so much at most: 50MB.")
+@click.option(
+    "--detail",
+    metavar="LEVEL",
+    help="structure, statistics, values, or values:N for tensors of up to N elements.  "
+    "[default: statistics]",
+)
 @click.option("--torchviz", is_flag=True, help="Keep torchviz's drawing of each pass as well.")
 @click.option("--quiet", is_flag=True, help="Say nothing at the end.")
 @click.argument("target", metavar="SCRIPT")
@@ -45,6 +61,11 @@ def command(
     *,
     output: Path | None,
     module: bool,
+    every: str | None,
+    only: tuple[str, ...],
+    last: str | None,
+    max_bytes: str | None,
+    detail: str | None,
     torchviz: bool,
     quiet: bool,
     target: str,
@@ -55,6 +76,12 @@ def command(
     SCRIPT is a file, a folder or an archive with a __main__.py, or, with -m, a module. All that
     follows it is the script's own. The exit status is the script's.
     """
+    asked = {
+        "every": every, "only": ",".join(only), "last": last, "max_bytes": max_bytes,
+        "detail": detail,
+    }  # fmt: skip
+    words = {name: word for name, word in asked.items() if word}
+    limits_of(words)
     if not module:
         check_script(target)
     shown = output or default_output(target, is_module=module)
@@ -64,6 +91,7 @@ def command(
         words=1 + len(arguments),
         output=str(shown.absolute()),
         shown=str(shown),
+        limits=words,
         torchviz=torchviz,
         quiet=quiet,
     )

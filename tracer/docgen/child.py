@@ -263,7 +263,8 @@ def run_job(job: Job) -> None:
     with job.results.open("w", encoding="utf-8") as results:
         streams = Streams(job)
         blocks = Blocks(job)
-        with api.trace(job.trace, script=str(Path(job.folder, job.name))) as recording:
+        script = str(Path(job.folder, job.name))
+        with api.Trace(recording=api.Recording(job.trace, script=script)) as recording:
             for number, (line, source) in enumerate(job.blocks):
                 _write(results, BlockRun(number))
                 api.mark(mark_of(number))

@@ -27,12 +27,29 @@ ENTRY_PARTIAL = 5
 """meta u32; mask u16; norm, min, max, mean, zeros, nans, infs as f64, known by the bits set."""
 ENTRY_RECEIVED = 6
 """k u8: the very tensor that this node received as its input k, unchanged."""
+ENTRY_MANY = 7
+"""meta u32; dtype code u8; count u32; the elements' bytes: values that a u8 cannot count."""
+ENTRY_UNASKED = 8
+"""meta u32: a tensor of which nothing was to be kept."""
 
 DTYPE_CODES = {
     "float32": 1, "float64": 2, "float16": 3, "bfloat16": 4, "complex64": 5, "complex128": 6,
     "int64": 7, "int32": 8, "int16": 9, "int8": 10, "uint8": 11, "bool": 12,
     "float8_e4m3fn": 13, "float8_e5m2": 14,
 }  # fmt: skip
+
+VALUES = struct.Struct("<BIBB")
+"""What stands before the elements in an entry of values: state, meta, dtype code, count."""
+MANY = struct.Struct("<BIBI")
+MOST_VALUES = 255
+
+
+def values_head(meta: int, code: int, count: int) -> bytes:
+    """Pack what stands before a tensor's elements."""
+    if count <= MOST_VALUES:
+        return VALUES.pack(ENTRY_VALUES, meta, code, count)
+    return MANY.pack(ENTRY_MANY, meta, code, count)
+
 
 FORWARD = struct.Struct("<IIIQQB")
 """A forward frame's fixed part: op, site, module path, low, high, grad mode; then the cut."""

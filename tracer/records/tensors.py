@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 Scalar = float | int | bool | complex
 
+NOT_ASKED = "detail=structure"
+"""Why nothing is known of a tensor where a recording was to read none."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorMeta:
@@ -34,7 +37,7 @@ class Gradient:
     For complex tensors they are of the
     absolute value. `zeros`, `nans` and `infs` are counts. `values` holds every element in row-major
     order when there are few (16 by default), exactly: a float32 is exact in a Python float.
-    A tensor that could not be read has `unread` set to the reason, and no statistics.
+    A tensor that could not or was not to be read has `unread` set to the reason, and no statistics.
     """
 
     meta: TensorMeta

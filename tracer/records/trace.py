@@ -12,7 +12,10 @@ from tracer.records.graph import Graph
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What ran, where and with what; `started` is seconds since the epoch."""
+    """What ran, where and with what; `started` is seconds since the epoch.
+
+    `limits` are the words that say what was asked of the recording, empty for all there is.
+    """
 
     script: str = ""
     argv: tuple[str, ...] = ()
@@ -22,6 +25,7 @@ class Run:
     rank: int = 0
     world_size: int = 1
     versions: tuple[tuple[str, str], ...] = ()
+    limits: str = ""
     outcome: str = ""
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tracer.records.graph import Graph, Node, Site
-from tracer.records.tensors import Gradient, Scalar, TensorMeta
+from tracer.records.tensors import NOT_ASKED, Gradient, Scalar, TensorMeta
 
 _DTYPES = {
     "float16": "f16", "float32": "f32", "float64": "f64", "bfloat16": "bf16", "complex64": "c64",
@@ -18,6 +18,7 @@ _DTYPES = {
 }  # fmt: skip
 _LONGEST_LIST = 34
 _LONGEST_SUM = 64
+_MOST_VALUES = 16
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
 _BACKWARD = re.compile(r"Backward\d*$")
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -43,6 +44,8 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
     """What a tensor holds: its one value, its few values, or its norm; NaN and Inf before all."""
     if seen is None:
         return "None"
+    if seen.unread == NOT_ASKED:
+        return shape(seen.meta)
     if seen.unread:
         return f"not read ({seen.unread})"
     listed = _listed(seen)
@@ -58,7 +61,7 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
 
 def _listed(seen: Gradient) -> str:
     values = seen.values
-    if values is None:
+    if values is None or 3 * len(values) > _LONGEST_LIST:
         return ""
     if len(values) == 1:
         return number(values[0])
@@ -169,6 +172,8 @@ def statistics(seen: Gradient | None) -> str:
     words += [
         word for word in (seen.meta.device, seen.meta.layout) if word not in ("cpu", "strided")
     ]
+    if seen.unread == NOT_ASKED:
+        return " ".join(words)
     if seen.unread:
         return f"{' '.join(words)}: not read ({seen.unread})"
     known = (
@@ -177,8 +182,15 @@ def statistics(seen: Gradient | None) -> str:
     )  # fmt: skip
     text = ", ".join(f"{name} {number(value)}" for name, value in known if value is not None)
     if seen.values is not None:
-        text += f", values {_nested([number(value) for value in seen.values], seen.meta.shape)}"
+        text += f", values {_some(seen.values, seen.meta.shape)}"
     return f"{' '.join(words)}: {text}"
+
+
+def _some(values: Sequence[Scalar], shape: Sequence[int]) -> str:
+    """The values in brackets; the first of them where there are many."""
+    if len(values) <= _MOST_VALUES:
+        return _nested([number(value) for value in values], shape)
+    return f"{', '.join(map(number, values[:_MOST_VALUES]))}, … {len(values):,} in all"
 
 
 def duration(ns: int) -> str:

@@ -96,6 +96,8 @@ def _about(trace: TraceRecord) -> Iterator[str]:
         words.count(len(trace.leaves), "leaf"), words.count(len(trace.events), "event"),
     )  # fmt: skip
     yield " · ".join(counts)
+    if run.limits:
+        yield words.one_line(f"recorded with {run.limits}")
 
 
 # ---- passes

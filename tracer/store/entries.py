@@ -11,22 +11,26 @@ from tracer.records.graph import Site
 from tracer.records.statistics import gradient_of_values
 from tracer.records.stream import (
     DTYPE_CODES,
+    ENTRY_MANY,
     ENTRY_NONE,
     ENTRY_PARTIAL,
     ENTRY_RECEIVED,
     ENTRY_SAME,
     ENTRY_STATS,
+    ENTRY_UNASKED,
     ENTRY_UNREAD,
     ENTRY_VALUES,
+    MANY,
+    VALUES,
+    values_head,
 )
-from tracer.records.tensors import Gradient, TensorMeta
+from tracer.records.tensors import NOT_ASKED, Gradient, TensorMeta
 from tracer.store.elements import ELEMENT_TYPES
 
 STATS = struct.Struct("<BIddddQQQ")
-VALUES = struct.Struct("<BIBB")
 UNREAD = struct.Struct("<BII")
+UNASKED = struct.Struct("<BI")
 PARTIAL = struct.Struct("<BIH7d")
-MOST_VALUES = 255
 
 UNKNOWN_META = TensorMeta((), "unknown", "unknown", "unknown")
 """Stands where an entry leaves the metadata to the structure, and the structure has none."""
@@ -61,13 +65,15 @@ class Lookup(Protocol):
 def encode_entry(gradient: Gradient | bytes | None, names: Names) -> bytes:
     """Pack one tensor; bytes are an entry that the recorder packed, and pass as they are.
 
-    Values are kept for up to 255 elements of the dtypes in `DTYPE_CODES`; of others, statistics.
+    Values are kept for the dtypes in `DTYPE_CODES`; of others, statistics.
     """
     if gradient is None:
         return bytes([ENTRY_NONE])
     if isinstance(gradient, bytes):
         return gradient
     meta = names.meta(gradient.meta)
+    if gradient.unread == NOT_ASKED:
+        return UNASKED.pack(ENTRY_UNASKED, meta)
     if gradient.unread:
         return UNREAD.pack(ENTRY_UNREAD, meta, names.string(gradient.unread))
     packed = None if gradient.values is None else _encode_values(gradient, meta)
@@ -77,13 +83,13 @@ def encode_entry(gradient: Gradient | bytes | None, names: Names) -> bytes:
 def _encode_values(gradient: Gradient, meta: int) -> bytes | None:
     values = gradient.values or ()
     code = DTYPE_CODES.get(gradient.meta.dtype)
-    if code is None or len(values) > MOST_VALUES:
+    if code is None:
         return None
     try:
         raw = ELEMENT_TYPES[code].pack(values)
     except (OverflowError, struct.error):  # not values of this dtype
         return None
-    return VALUES.pack(ENTRY_VALUES, meta, code, len(values)) + raw
+    return values_head(meta, code, len(values)) + raw
 
 
 def _encode_statistics(gradient: Gradient, meta: int) -> bytes:
@@ -114,8 +120,11 @@ def decode_entry(
         return Gradient(shape, norm, low, high, mean, zeros, nans, infs), offset + STATS.size
     if state == ENTRY_NONE:
         return None, offset + 1
-    if state == ENTRY_VALUES:
+    if state in (ENTRY_VALUES, ENTRY_MANY):
         return _decode_values(buffer, offset, lookup, default)
+    if state == ENTRY_UNASKED:
+        meta = UNASKED.unpack_from(buffer, offset)[1]
+        return Gradient(lookup.meta(meta) if meta else default, unread=NOT_ASKED), offset + 5
     if state == ENTRY_UNREAD:
         _, meta, reason = UNREAD.unpack_from(buffer, offset)
         shape = lookup.meta(meta) if meta else default
@@ -128,10 +137,13 @@ def decode_entry(
 def _decode_values(
     buffer: Packed, offset: int, lookup: Lookup, default: TensorMeta
 ) -> tuple[Gradient, int]:
-    _, meta, code, count = VALUES.unpack_from(buffer, offset)
+    head = MANY if buffer[offset] == ENTRY_MANY else VALUES
+    _, meta, code, count = head.unpack_from(buffer, offset)
     kind = ELEMENT_TYPES[code]
-    start = offset + VALUES.size
+    start = offset + head.size
     end = start + count * kind.size
+    if end > len(buffer):
+        raise ValueError(f"{count} elements in {len(buffer) - start} bytes")
     values = kind.unpack(bytes(buffer[start:end]))
     return gradient_of_values(lookup.meta(meta) if meta else default, values), end
 
@@ -157,9 +169,10 @@ def skip_entries(buffer: Packed, offset: int, count: int) -> int:
 
 def _entry_size(buffer: Packed, offset: int) -> int:
     state = buffer[offset]
-    if state == ENTRY_VALUES:
-        _, _, code, count = VALUES.unpack_from(buffer, offset)
-        return VALUES.size + int(count) * ELEMENT_TYPES[code].size
+    if state in (ENTRY_VALUES, ENTRY_MANY):
+        head = MANY if state == ENTRY_MANY else VALUES
+        _, _, code, count = head.unpack_from(buffer, offset)
+        return head.size + int(count) * ELEMENT_TYPES[code].size
     return _SIZES[state]
 
 
@@ -169,6 +182,7 @@ _SIZES = {
     ENTRY_RECEIVED: 2,
     ENTRY_STATS: STATS.size,
     ENTRY_UNREAD: UNREAD.size,
+    ENTRY_UNASKED: UNASKED.size,
     ENTRY_PARTIAL: PARTIAL.size,
 }
 

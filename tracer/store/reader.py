@@ -67,10 +67,12 @@ def _read(archive: Archive) -> TraceRecord:
 
 
 def _run(row: tuple[Any, ...]) -> tuple[Run, bool]:
-    (_, script, argv, started, host, pid, rank, world_size, versions, outcome, complete) = row
+    (
+        _, script, argv, started, host, pid, rank, world_size, versions, limits, outcome, complete,
+    ) = row  # fmt: skip
     run = Run(
         script=script, argv=strings_of(argv), started=started, host=host, pid=pid, rank=rank,
-        world_size=world_size, versions=pairs_of(versions), outcome=outcome,
+        world_size=world_size, versions=pairs_of(versions), limits=limits, outcome=outcome,
     )  # fmt: skip
     return run, bool(complete)
 

@@ -31,7 +31,8 @@ def run_row(run: Run, outcome: str, *, complete: bool) -> Row:
     """The one row of `trace`."""
     return (
         1, plain(run.script), strings_text(run.argv), run.started, plain(run.host), run.pid,
-        run.rank, run.world_size, pairs_text(run.versions), plain(outcome), complete,
+        run.rank, run.world_size, pairs_text(run.versions), plain(run.limits), plain(outcome),
+        complete,
     )  # fmt: skip
 
 

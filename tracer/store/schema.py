@@ -31,6 +31,7 @@ CREATE TABLE trace (            -- what ran: one row
     rank INTEGER NOT NULL,      -- of a distributed run, else 0
     world_size INTEGER NOT NULL,
     versions TEXT NOT NULL,     -- JSON: list of [name, version]
+    limits TEXT NOT NULL,       -- what was asked of the recording: every=10 last=5; '' for all
     outcome TEXT NOT NULL,      -- how the run ended, '' when it ended well
     complete INTEGER NOT NULL   -- 1 once closed; 0: being recorded, or its process died
 );
@@ -215,6 +216,8 @@ state u8        then
 4 unread        meta u32; reason string u32
 5 partly known  meta u32; mask u16; norm, min, max, mean, zeros, nans, infs f64; bit i: i is known
 6 as received   k u8: only in returned entries: the very tensor that the node received as input k
+7 many values   meta u32; dtype code u8; count u32; then as 3
+8 not asked for meta u32: a tensor of which nothing was to be kept (detail=structure)
 
 dtype codes     1 float32, 2 float64, 3 float16, 4 bfloat16, 5 complex64, 6 complex128, 7 int64,
                 8 int32, 9 int16, 10 int8, 11 uint8, 12 bool, 13 float8_e4m3fn, 14 float8_e5m2

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tracer.records.events import Event, Hook, Leaf, Pass
 from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store import rows
@@ -41,6 +42,7 @@ class TraceWriter:
         path: str | os.PathLike[str] | None,
         run: Run,
         *,
+        limits: Limits = ALL_THERE_IS,
         flush_bytes: int = 262_144,
         flush_ns: int = 500_000_000,
         clock: Callable[[], int] = time.monotonic_ns,

@@ -13,7 +13,14 @@ import torch
 
 from tracer.capture.core_in_python.known import TORCH
 from tracer.capture.core_in_python.statistics import pack_statistics
-from tracer.records.stream import DTYPE_CODES, ENTRY_NONE, ENTRY_STATS, ENTRY_VALUES, HEADER
+from tracer.records.stream import (
+    DTYPE_CODES,
+    ENTRY_NONE,
+    ENTRY_STATS,
+    ENTRY_UNASKED,
+    HEADER,
+    values_head,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +31,6 @@ THREADS = 256
 TOO_MANY = THREADS - 1
 """Stands for every thread that came when there was no number left."""
 
-_VALUES = struct.Struct("<BIBB")
 _STATS = struct.Struct("<BI")
 _COMPLEX = {DTYPE_CODES["complex64"], DTYPE_CODES["complex128"]}
 _NO_STATISTICS = {DTYPE_CODES[name] for name in ("complex128", "float8_e4m3fn", "float8_e5m2")}
@@ -35,6 +41,7 @@ class Tape:
 
     `other(tensor)` packs tensors that are not read here; those of `few` elements or fewer are kept
     whole. `meta_of(tensor)` numbers a tensor's metadata where the structure does not say it.
+    Without `statistics` no tensor is read.
     """
 
     full: Callable[[], object] | None = None
@@ -43,7 +50,7 @@ class Tape:
     def __init__(
         self, other: Callable[[Any], bytes], few: int = 16, statistics: bool = True
     ) -> None:
-        self.few = max(0, min(few, 255))
+        self.few = max(0, few)
         self.statistics = int(statistics)
         self.seq = 0
         self.threads: list[int] = []  # 0: has ended
@@ -129,7 +136,9 @@ class Tape:
         """The packed entry of a tensor or None; `meta` 0 stands for what the structure says."""
         if tensor is None:
             return NONE
-        if self.statistics and type(tensor) in (TORCH.tensor, TORCH.parameter):
+        if not self.statistics:
+            return _STATS.pack(ENTRY_UNASKED, meta)
+        if type(tensor) in (TORCH.tensor, TORCH.parameter):
             with _quiet():
                 entry = self._read(tensor, meta)
             if entry is not None:
@@ -142,7 +151,7 @@ class Tape:
             return None
         count = tensor.numel()
         if count <= self.few:
-            return _VALUES.pack(ENTRY_VALUES, meta, code, count) + _elements(tensor, count)
+            return values_head(meta, code, count) + _elements(tensor, count)
         if code in _NO_STATISTICS:
             return None
         return _STATS.pack(ENTRY_STATS, meta) + pack_statistics(tensor.detach())

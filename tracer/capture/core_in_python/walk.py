@@ -151,26 +151,32 @@ def attach(
     leaves: Leaves,
     begun: Callable[[], object],
     ended: Callable[[], object],
-) -> tuple[list[Any], list[int], list[Probe]]:
-    """Put a probe on every node.
+    wanted: bytes = b"",
+) -> tuple[list[Any], list[int], list[Probe | None]]:
+    """Put a probe on every node, or on those where `wanted` has a 1.
 
     `custom` has a 1 for each node that runs user code. Returns the dicts that hold a probe under
-    the state's key, the numbers of nodes with other hooks, and the probes.
+    the state's key, the numbers of nodes with other hooks, and the probes, None for no probe.
     """
     held: list[Any] = []
     crowded: list[int] = []
-    probes: list[Probe] = []
+    probes: list[Probe | None] = []
     try:
         for number, fn in enumerate(fns):
             leaf = leaves.get(number)
+            probe: Probe
+            if number < len(wanted) and not wanted[number]:
+                probes.append(None)
+                continue
             if leaf is not None:
                 one = bool(same[number]) and bool(same[number][0])
-                probes.append(LeafProbe(state, book, number, *leaf, same=one))
+                probe = LeafProbe(state, book, number, *leaf, same=one)
             elif number < len(custom) and custom[number]:
-                probes.append(NodeProbe(state, number, same[number], False, begun, ended))
+                probe = NodeProbe(state, number, same[number], False, begun, ended)
             else:
-                probes.append(NodeProbe(state, number, same[number]))
-            if _register(fn, probes[-1], held):
+                probe = NodeProbe(state, number, same[number])
+            probes.append(probe)
+            if _register(fn, probe, held):
                 crowded.append(number)
         _connect(probes, links)
     except BaseException:
@@ -191,7 +197,7 @@ def _register(fn: Any, probe: Probe, held: list[Any]) -> bool:
     return len(before) > 1 or len(after) > 1
 
 
-def _connect(probes: list[Probe], links: bytes) -> None:
+def _connect(probes: list[Probe | None], links: bytes) -> None:
     """Hand what a node returns to a leaf to the probe there: it need not be read again."""
     at = 0
     for probe in probes:
