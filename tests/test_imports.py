@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tracer"
 WORKERS = ("capture", "store", "transforms", "render")
 LAYERS = (("cli",), ("docgen",), ("api",), ("report",), WORKERS, ("records",), ("errors",))
 HEIGHT = {room: height for height, layer in enumerate(reversed(LAYERS)) for room in layer}
-ENTRANCES = {"__init__": ("api", "errors"), "__main__": ("cli",)}
+ENTRANCES = {"__init__": ("api", "errors", "records"), "__main__": ("cli",)}
 ONLY_IN = {"torch": "capture", "torchviz": "capture", "sqlite3": "store"}
 THIRD_PARTY = {
     "capture": {"torch", "torchviz"},

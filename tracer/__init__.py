@@ -8,5 +8,6 @@
 
 from tracer.api import Trace, load, mark, pause, resume, trace
 from tracer.errors import TracerError
+from tracer.records.picking import Selection
 
-__all__ = ["Trace", "TracerError", "load", "mark", "pause", "resume", "trace"]
+__all__ = ["Selection", "Trace", "TracerError", "load", "mark", "pause", "resume", "trace"]

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from tracer.errors import NotInTraceError
+from tracer.errors import NotInTraceError, OptionError
 from tracer.records.events import Pass
 from tracer.records.graph import Graph
 from tracer.records.limits import ALL_THERE_IS, Limits, limits
+from tracer.records.picking import Selection
 from tracer.records.trace import TraceRecord
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
     from tracer.render.picture import Picture
     from tracer.store.writer import TraceWriter
+
+_FORMS = {
+    "jsonl": ("tracer.render.json_lines", "timeline_jsonl"),
+    "csv": ("tracer.render.csv_rows", "timeline_csv"),
+    "chrome": ("tracer.render.chrome", "timeline_chrome"),
+}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -147,26 +154,39 @@ class Trace:
 
     def timeline_lines(
         self,
+        selection: Selection | None = None,
         *,
-        pass_id: int | None = None,
         form: str = "text",
         color: bool = False,
         width: int = 120,
+        wrap: bool = False,
     ) -> Iterator[str]:
-        """The events as lines, in the engine's order; `form` is `text` or `jsonl`."""
-        if pass_id is not None:
-            self.find_pass(pass_id)
-        timeline = import_module("tracer.render.timeline")
-        if form == "jsonl":
-            yield from timeline.timeline_jsonl(self.record, pass_id=pass_id)
-        else:
-            yield from timeline.timeline_text(
-                self.record, pass_id=pass_id, color=color, width=width
-            )
+        """The events as lines, in the engine's order, of all passes or of what is selected.
 
-    def timeline(self, *, pass_id: int | None = None) -> str:
-        """The events as text, in the engine's order."""
-        return "\n".join(self.timeline_lines(pass_id=pass_id))
+        `form` is `text`; `jsonl`, an object a line; `csv`, a row for each tensor of each event; or
+        `chrome`, for Perfetto. As text, a long trace is told pass by pass unless something is
+        selected, and `wrap` keeps lines within `width`. Raises NotInTraceError for a missing pass
+        or mark, OptionError for another form.
+        """
+        if form == "text":
+            tell = import_module("tracer.render.timeline").timeline_text
+            return iter(tell(self.record, selection=selection, color=color, width=width, wrap=wrap))
+        if form not in _FORMS:
+            raise OptionError(
+                f"no timeline is called {form!r}: there are text, {', '.join(_FORMS)}"
+            )
+        module, function = _FORMS[form]
+        return iter(getattr(import_module(module), function)(self.record, selection=selection))
+
+    def timeline(self, selection: Selection | None = None, *, pass_id: int | None = None) -> str:
+        """The events as text, in the engine's order, of all passes or of what is selected.
+
+        >>> trace.timeline(pass_id=3)  # doctest: +SKIP
+        >>> trace.timeline(tracer.Selection(kinds="accumulate", names="*.weight"))  # doctest: +SKIP
+        """
+        if pass_id is not None:
+            selection = replace(selection or Selection(), passes=pass_id)
+        return "\n".join(self.timeline_lines(selection))
 
     def summary(self) -> Group:
         """What the trace holds (what ran, passes, leaves, hooks, cuts), for `rich.print`."""

@@ -22,4 +22,4 @@ class ScriptError(TracerError):
 
 
 class OptionError(TracerError):
-    """A value that an option of a recording cannot have."""
+    """A value that an option cannot have."""

@@ -86,6 +86,24 @@ def test_timeline_writes_json_lines_to_a_file(trace: Path) -> None:
     assert Path("run.jsonl").read_text(encoding="utf-8").splitlines() == lines
 
 
+@pytest.mark.parametrize(
+    ("name", "form"), [("t.jsonl", "jsonl"), ("t.csv", "csv"), ("t.JSON", "chrome"), ("t", "text")]
+)
+def test_timeline_writes_the_format_that_the_name_asks_for(
+    trace: Path, name: str, form: str
+) -> None:
+    assert invoke("timeline", "run.trace", "-o", name).exit_code == 0
+    lines = list(api.Trace(hooks()).timeline_lines(form=form))
+    assert Path(name).read_text(encoding="utf-8").splitlines() == lines
+
+
+def test_timeline_picks_events_by_kind_name_and_module(trace: Path) -> None:
+    result = invoke("timeline", "run.trace", "--kind", "accumulate,hook", "--name", "v")
+    assert [line.split()[2] for line in result.output.splitlines()[1:]] == [
+        "tensor", "accumulate", "tensor", "accumulate",
+    ]  # fmt: skip
+
+
 def test_draw_names_the_picture_after_the_trace(trace: Path) -> None:
     assert invoke("draw", "run.trace").output == "run.svg: pass 2 of 2\n"
     assert "<svg" in Path("run.svg").read_text(encoding="utf-8")
@@ -110,7 +128,12 @@ def test_draw_takes_the_resolution_of_a_png(trace: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["timeline", "run.trace", "--format", "csv"], "'csv' is not one of"),
+        (["timeline", "run.trace", "--format", "yaml"], "'yaml' is not one of"),
+        (
+            ["timeline", "run.trace", "--kind", "nodes"],
+            "'nodes' is none: there are accumulate, cut",
+        ),
+        (["timeline", "run.trace", "--pass", "x"], "'x' is no pass: 3, 3-7 or all."),
         (["draw", "run.trace", "--dpi", "3"], "3 is not in the range"),
         (["draw"], "Missing argument 'FILE'"),
     ],
@@ -129,6 +152,11 @@ def test_misuse_is_status_2(trace: Path, arguments: list[str], error: str) -> No
             "there is no pass 7: the trace holds passes 1 to 2.",
         ),
         (["timeline", "run.trace", "--pass", "0"], "there is no pass 0"),
+        (
+            ["timeline", "run.trace", "--name", "vv"],
+            "no event of this trace matches --name vv (did you mean v?)",
+        ),
+        (["timeline", "run.trace", "--since", "epoch 1"], "there is no mark 'epoch 1'"),
         (
             ["draw", "run.trace", "-o", "g.gif"],
             "cannot draw to 'g.gif': end its name in one of .svg",
@@ -204,7 +232,7 @@ from tracer import api
 from tracer.cli import program
 
 class Much:
-    def timeline_lines(self, **_):
+    def timeline_lines(self, *_, **__):
         return ("a line" for _ in range(100_000))
 
 reader, writer = os.pipe()

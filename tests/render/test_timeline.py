@@ -37,13 +37,16 @@ from tracer.records import (
     Recompute,
     Site,
     TraceRecord,
+    words,
 )
-from tracer.render.timeline import timeline_jsonl, timeline_text
+from tracer.records.picking import Selection
+from tracer.render.json_lines import timeline_jsonl
+from tracer.render.timeline import timeline_text
 
 
 def squeezed(trace: TraceRecord, **options: object) -> list[str]:
-    """The timeline's lines, each run of spaces made one."""
-    return [" ".join(line.split()) for line in timeline_text(trace, **options)]
+    """The timeline's lines, each run of spaces, and of a rule, made one."""
+    return [re.sub("─+", "─", " ".join(line.split())) for line in timeline_text(trace, **options)]
 
 
 def gradients(trace: TraceRecord, event: str, **options: object) -> list[str]:
@@ -58,7 +61,7 @@ def gradients(trace: TraceRecord, event: str, **options: object) -> list[str]:
         ("vector_jacobian.txt", vector_jacobian(), {}),
         ("hooks.txt", hooks(), {}),
         ("no_grad.txt", no_grad(2), {}),
-        ("sgd_2.txt", sgd(3), {"pass_id": 2}),
+        ("sgd_2.txt", sgd(3), {"selection": Selection(passes=2)}),
         ("sgd.txt", sgd(), {}),
         ("perceptron_colored.txt", perceptron(1), {"color": True, "width": 80}),
     ],
@@ -110,18 +113,50 @@ def test_the_evaluation_is_cut_off_with_reason_and_line() -> None:
     ]
 
 
-def test_two_hundred_passes_are_a_line_each() -> None:
+def test_many_passes_are_told_in_growing_stretches() -> None:
     lines = squeezed(sgd())
-    assert lines[0] == "200 passes over 1 graph, a line each: `--pass N` tells one in full"
-    assert lines[1] == "1 loss.backward() :9 0.015 ms b.grad 0 + -19800 → -19800 b 1 → 20.8"
-    assert lines[200] == (
-        "200 loss.backward() :9 0.015 ms b.grad 0 + -0.003052 → -0.003052 b 100 → 100"
-    )
-    assert len(lines) == 201
+    assert lines[:4] == [
+        "200 passes over 1 graph; `--pass N` tells one in full, `--pass all` every one",
+        "pass call line each gradient",
+        "1 loss.backward() :9 0.015 ms b.grad 0 + -19800 → -19800 b 1 → 20.8",
+        "2–5 4 passes like pass 1 :9 0.015 ms ‖g‖ 8110 … 15840 b 20.8 → 67.56",
+    ]
+    stretches = [line.split()[0] for line in lines[3:]]
+    assert stretches == ["2–5", "6–10", "11–20", "21–50", "51–100", "101–200"]
+
+
+def test_all_passes_are_told_in_full_when_asked_for() -> None:
+    lines = squeezed(sgd(20), selection=Selection())
+    assert sum(line.startswith("pass ") for line in lines) == 20
+
+
+def test_what_is_picked_from_many_passes_is_a_line_each_with_its_pass_and_step() -> None:
+    lines = squeezed(sgd(20), selection=Selection(kinds=("accumulate",), names=("b",)))
+    assert lines[0] == "pass·# t ms event where line gradient"
+    assert lines[1].startswith("1·4 ")
+    assert [line.split()[0] for line in lines[1:]] == [f"{number}·4" for number in range(1, 21)]
+
+
+def test_sums_are_known_where_only_some_kinds_are_told() -> None:
+    nodes = squeezed(vector_jacobian(), selection=Selection(kinds="node", names="x1"))
+    assert nodes[1:] == ["1·4 0.024 MulBackward0 x1 = m1 * m2 :6 in 5 = 1 + 4 → m1 10 → m2 5"]
+
+
+def test_a_mark_is_a_heading_and_what_came_before_it_can_be_left_out() -> None:
+    trace = hooks()
+    first = [event for event in trace.events if event.seq <= 5]
+    later = [replace(event, seq=event.seq + 1) for event in trace.events if event.seq > 5]
+    marked = (*first, Mark(seq=6, t_ns=16_000, text="epoch 2", site=SITE), *later)
+    trace = replace(trace, events=EventList(marked))
+    headings = [line for line in squeezed(trace) if line.startswith(("pass ", "─"))]
+    assert [line[:9] for line in headings] == ["pass 1 v.", "─ epoch 2", "pass 2 v."]
+    since = squeezed(trace, selection=Selection(since="epoch 2"))
+    assert since[0] == "─ epoch 2 ─ :3 · 0.016 ms"
+    assert since[1] == headings[2]
 
 
 def test_one_pass_of_many_is_told_with_what_happened_around_it() -> None:
-    lines = squeezed(sgd(), pass_id=150)
+    lines = squeezed(sgd(), selection=Selection(passes=150))
     assert sum(line.startswith("pass ") for line in lines) == 1
     assert any("grad write b.grad = torch.zeros(1) :8" in line for line in lines)
     assert sum("data write" in line for line in lines) == 2
@@ -171,7 +206,7 @@ KINDS: dict[type[Event], tuple[dict[str, object], str]] = {
         {"forward": 12, "site": SITE},
         "recompute f(x) :3 a checkpointed region runs again, first run as event 12",
     ),
-    Mark: ({"text": "epoch 3", "site": SITE}, "mark epoch 3 :3"),
+    Mark: ({"text": "epoch 3", "site": SITE}, "─ epoch 3 ─ :3 · 5 ms"),
     Dropped: ({"count": 1200, "reason": "budget"}, "not recorded budget 1,200"),
 }  # fmt: skip
 
@@ -181,7 +216,7 @@ def test_every_kind_of_event_has_its_line(kind: type[Event]) -> None:
     fields, line = KINDS[kind]
     event = kind(seq=900, t_ns=5_000_000, **fields)
     trace = replace(hooks(), events=EventList((event,)))
-    assert squeezed(trace) == [f"5.000 ms {line}"]
+    assert squeezed(trace) == [line if kind is Mark else f"5.000 ms {line}"]
 
 
 def test_no_kind_of_event_is_forgotten() -> None:
@@ -241,16 +276,23 @@ def test_columns_align_whatever_the_names_are() -> None:
     assert len(before) + sum(ord(char) > 0x2E80 for char in before) == latin.index("in 1")
 
 
+def test_on_a_terminal_lines_keep_to_its_width() -> None:
+    told = "\n".join(timeline_text(no_grad(), width=80, wrap=True)).splitlines()
+    assert max(map(words.width, told)) <= 80
+    whole = "\n".join(timeline_text(no_grad(), width=80))
+    assert "\n".join(told).split() == whole.split()
+
+
 def test_nothing_in_a_name_reaches_the_terminal_as_an_order() -> None:
     event = Mark(seq=1, text="\x1b[2J\x07boom\r\n")
-    assert squeezed(replace(hooks(), events=EventList((event,)))) == ["0.000 ms mark �[2J�boom"]
+    assert squeezed(replace(hooks(), events=EventList((event,)))) == ["─ �[2J�boom ─ 0 ms"]
 
 
 def test_a_missing_pass_is_an_error() -> None:
     with pytest.raises(NotInTraceError, match="there is no pass 7"):
-        list(timeline_text(hooks(), pass_id=7))
+        list(timeline_text(hooks(), selection=Selection(passes=7)))
     with pytest.raises(NotInTraceError, match="there is no pass 7"):
-        list(timeline_jsonl(hooks(), pass_id=7))
+        list(timeline_jsonl(hooks(), selection=Selection(passes=7)))
 
 
 # ---- as JSON lines
@@ -264,9 +306,12 @@ def test_every_event_is_a_line_of_json() -> None:
 
 
 def test_a_node_in_json_is_named_and_complete() -> None:
-    entries = [json.loads(line) for line in timeline_jsonl(vector_jacobian(), pass_id=1)]
+    entries = [
+        json.loads(line)
+        for line in timeline_jsonl(vector_jacobian(), selection=Selection(passes=1))
+    ]
     statistics = {"min": 5.0, "max": 5.0, "mean": 5.0, "zeros": 0, "nans": 0, "infs": 0}
-    node = entries[4]
+    (node,) = (entry for entry in entries if entry["seq"] == 8)
     assert node.pop("returned")[0]["values"] == [10.0] * 6
     assert node == {
         "seq": 8, "t_ns": 24000, "event": "node", "pass": 1, "name": "MulBackward0",

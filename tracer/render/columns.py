@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from enum import Enum
 
 from tracer.records import words
 from tracer.records.graph import Site
+
+_LEAST_ROOM = 40
+"""How many columns a text that is told on several lines has at least, where there are as many."""
+
+_HANGING = 4
+_APART = re.compile(" {3,}")
 
 
 class Tone(str, Enum):
@@ -23,21 +31,35 @@ class Tone(str, Enum):
 class Columns:
     """The columns of a timeline, laid out for a width; places are short where one file ran."""
 
-    def __init__(self, width: int, color: bool, *, files: int = 1) -> None:
+    def __init__(
+        self, width: int, color: bool, *, files: int = 1, steps: int = 3, wrap: bool = False
+    ) -> None:
         self._color = color
-        self._event = 20 if width >= 100 else 16
+        self._width = width if wrap else 0
+        event = 20 if width >= 100 else 15
         where = min(max((width - 30) * 4 // 10, 20), 44)
-        self._widths = (3, 11, self._event, where, 5 if files <= 1 else 16)
-        self.call = where + self._event
+        self._widths = (steps, 11, event, where, 5 if files <= 1 else 16)
+        self.call = where + event
 
     def header(self) -> str:
         """The names of the columns."""
         return self.row(("#", "t µs", "event", "where", "line", "gradient"), Tone.FAINT)
 
     def heading(self, left: str, right: str) -> str:
-        """The first line of a section."""
+        """The first line of a section; two, where both parts do not fit on one."""
         room = sum(self._widths) + 2 * len(self._widths)
+        if self._width and room + words.width(right) > self._width:
+            room = self._width - words.width(right)
+            if room <= words.width(left):
+                return f"{self.dye(left, Tone.HEADING)}\n{' ' * _HANGING}{right}".rstrip()
         return f"{self.dye(words.padded(left, room - 1), Tone.HEADING)} {right}".rstrip()
+
+    def rule(self, title: str, facts: str) -> str:
+        """A heading with a rule across the page behind it."""
+        room = sum(self._widths) + 2 * len(self._widths)
+        title = words.shorten(title, room - 8)
+        line = "─" * max(room - 5 - words.width(title), 3)
+        return f"{self.dye(f'── {title} {line}', Tone.HEADING)} {facts}".rstrip()
 
     def row(self, cells: tuple[str, str, str, str, str, str], tone: Tone = Tone.PLAIN) -> str:
         """One line; the last cell takes the room it needs."""
@@ -50,8 +72,22 @@ class Columns:
             _fitted(where, wheres),
             _fitted(place, places),
         )
-        left, line = "  ".join(columns[:2]), "  ".join(columns[2:])
-        return f"{left}  {self.dye(f'{line}  {words.one_line(text)}'.rstrip(), tone)}".rstrip()
+        return self.line("  ".join(columns[2:]), text, tone, left="  ".join(columns[:2]) + "  ")
+
+    def line(self, start: str, text: str, tone: Tone, *, left: str = "") -> str:
+        """A start and, behind it, text that may go on in further lines; `left` is not coloured."""
+        texts, indent = self._wrapped(words.one_line(text), words.width(f"{left}{start}  "))
+        first = f"{left}{self.dye(f'{start}  {texts[0]}'.rstrip(), tone)}".rstrip()
+        return "\n".join([first, *(f"{indent}{self.dye(more, tone)}" for more in texts[1:])])
+
+    def _wrapped(self, text: str, start: int) -> tuple[list[str], str]:
+        """The lines that a text is told in behind `start` columns, and what all but the first are
+        indented by."""
+        if not self._width or start + words.width(text) <= self._width:
+            return [text], ""
+        indent = min(start, max(self._width - _LEAST_ROOM, _HANGING))
+        lines = _filled(text, self._width - start, self._width - indent)
+        return lines, " " * indent
 
     def place(self, site: Site | None, script: str) -> str:
         """`:7` in the script itself, `model.py:7` elsewhere."""
@@ -62,6 +98,19 @@ class Columns:
     def dye(self, text: str, tone: Tone) -> str:
         """The text in the tone's colour, where colour is wanted."""
         return f"\x1b[{tone.value}m{text}\x1b[0m" if self._color and tone.value else text
+
+
+def _filled(text: str, first: int, others: int) -> list[str]:
+    """A text's parts, those that stand apart in it, on lines of so many columns."""
+    lines, room = [""], first
+    for part in _APART.split(text):
+        joined = f"{lines[-1]}   {part}" if lines[-1] else part
+        if words.width(joined) <= room:
+            lines[-1] = joined
+        else:
+            lines += textwrap.wrap(part, max(others, 8))
+            room = others
+    return lines
 
 
 def _fitted(text: str, columns: int) -> str:

@@ -1,0 +1,285 @@
+"""An event in, what its line in a timeline says out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+
+from tracer.records import words
+from tracer.records.events import (
+    Accumulate,
+    DataWrite,
+    Dropped,
+    Event,
+    Forward,
+    GradMode,
+    GradRead,
+    GradWrite,
+    HookAdded,
+    HookRemoved,
+    HookRun,
+    Mark,
+    NodeRun,
+    OptimizerStep,
+    Pass,
+    PassBegin,
+    PassEnd,
+    Recompute,
+)
+from tracer.records.graph import Graph, Node, Site
+from tracer.records.passes import find_pass, main_file
+from tracer.records.tensors import Gradient
+from tracer.records.trace import TraceRecord
+from tracer.render.columns import Tone
+
+
+@dataclass(slots=True)
+class Running:
+    """A pass while it is told: its graph and what has arrived at each input so far."""
+
+    record: Pass
+    graph: Graph
+    titles: tuple[str, ...]
+    steps: int = 0
+    headed: bool = False
+    arriving: dict[tuple[int, int], list[Gradient | None]] = field(default_factory=dict)
+    hooked: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an event's line says; `counts` says that it is a step of its pass."""
+
+    event: str
+    where: str = ""
+    site: Site | None = None
+    text: str = ""
+    tone: Tone = Tone.PLAIN
+    counts: bool = False
+
+
+class Sayings:
+    """Says what each kind of event means, knowing which passes are running."""
+
+    def __init__(self, trace: TraceRecord) -> None:
+        self._trace = trace
+        self.running: dict[int, Running] = {}
+        self.main_file = main_file(trace)
+        self._titles: dict[int, tuple[str, ...]] = {}
+
+    def forget(self, pass_id: int | None) -> None:
+        """Let go of a pass that has ended and been told."""
+        self.running.pop(pass_id or 0, None)
+
+    def say(self, event: Event) -> Said:
+        """What the line of an event says.
+
+        To be asked of every event of a pass, in order: what arrives at a node, and the number of
+        its step, follow from those before it.
+        """
+        said = self._say(event)
+        running = self.running.get(event.pass_id or 0)
+        if said.counts and running is not None:
+            running.steps += 1
+        return said
+
+    @singledispatchmethod
+    def _say(self, event: Event) -> Said:
+        return Said(event.kind)
+
+    @_say.register
+    def _(self, event: PassBegin) -> Said:
+        record = find_pass(self._trace, event.pass_id or 0)
+        graph = self._trace.graphs[record.graph]
+        if graph.id not in self._titles:
+            self._titles[graph.id] = words.titles(graph)
+        running = self.running[record.id] = Running(record, graph, self._titles[graph.id])
+        for number, root in enumerate(record.roots):
+            seed = record.seeds[number] if number < len(record.seeds) else None
+            if seed is not None:
+                running.arriving.setdefault((root.node, root.input_nr), []).append(seed)
+        asked = [f"inside pass {record.parent}"] if record.parent is not None else []
+        asked += [name for name in ("retain_graph", "create_graph") if getattr(record, name)]
+        asked += [f"inputs={', '.join(record.inputs)}"] if record.inputs is not None else []
+        return Said("pass begins", call_of(record), record.site, ", ".join(asked), Tone.HEADING)
+
+    @_say.register
+    def _(self, event: PassEnd) -> Said:
+        record = find_pass(self._trace, event.pass_id or 0)
+        running, outcome = self.running.get(record.id), record.outcome
+        if outcome.ok:
+            took = words.duration(event.t_ns - record.begin_ns)
+            text = f"{words.counts(record.node_count, record.leaf_count)} · {took}"
+            return Said("pass ends", call_of(record), record.site, text, Tone.HEADING)
+        text = words.shorten(f"{outcome.error}: {outcome.message}", 200)
+        where = ""
+        if running is not None and outcome.node is not None:
+            where = running.titles[outcome.node]
+        return Said("pass raised", where, None, text, Tone.WRONG)
+
+    @_say.register
+    def _(self, event: Mark) -> Said:
+        return Said("mark", event.text, event.site, tone=Tone.HEADING)
+
+    @_say.register
+    def _(self, event: Forward) -> Said:
+        site = event.site
+        where = site.text if site is not None and site.text else event.op
+        made = event.outputs[0].meta if event.outputs else None
+        shape = words.meta(made) if made is not None else ""
+        if event.cut is not None:
+            at = words.place(event.cut.region, beside=self.main_file)
+            region = f" ({at})" if at else ""
+            names = ", ".join(name for name in event.cut.tensors if name) or "its input"
+            text = f"{shape}  {event.cut.kind}{region}: no history, nothing flows back to {names}"
+            return Said("cut", where, site, text.strip(), Tone.CUT)
+        nodes = event.sequence_nrs[1] - event.sequence_nrs[0]
+        made_nodes = words.count(nodes, "node") if nodes else "no node"
+        mode = f", {event.grad_mode}" if event.grad_mode != "grad" else ""
+        return Said("forward", where, site, f"{shape}  {made_nodes}{mode}".strip(), Tone.FAINT)
+
+    @_say.register
+    def _(self, event: GradMode) -> Said:
+        text = "history is kept again" if event.mode == "grad" else "no history from here"
+        where = event.site.text if event.site is not None else ""
+        return Said(event.mode, where, event.site, text, Tone.CUT)
+
+    @_say.register
+    def _(self, event: HookAdded) -> Said:
+        hook = event.hook
+        where = event.site.text if event.site is not None else ""
+        text = f"{hook.kind} on {hook.subject}: {hook.text}"
+        return Said("hook added", where, event.site, text, Tone.HOOK)
+
+    @_say.register
+    def _(self, event: HookRemoved) -> Said:
+        hook = event.hook
+        where = event.site.text if event.site is not None else ""
+        text = f"{hook.kind} on {hook.subject}: {hook.text}"
+        return Said("hook removed", where, event.site, text, Tone.HOOK)
+
+    @_say.register
+    def _(self, event: HookRun) -> Said:
+        hook, running = event.hook, self.running.get(event.pass_id or 0)
+        if running is not None and event.node is not None:
+            running.hooked.add((event.node, event.input_nr or 0))
+        where = f"{hook.text} on {hook.subject}" if hook.subject else hook.text
+        if event.raised:
+            return Said(
+                hook.kind, where, hook.defined, f"raised {event.raised}", Tone.WRONG, counts=True
+            )
+        text = words.hook_effect(event.before, event.after, changed=event.changed)
+        return Said(hook.kind, where, hook.defined or hook.added, text, Tone.HOOK, counts=True)
+
+    @_say.register
+    def _(self, event: NodeRun) -> Said:
+        running = self.running.get(event.pass_id or 0)
+        if running is None:
+            return Said("node", counts=True)
+        node = running.graph.nodes[event.node]
+        received = words.padded(_received(running, event), 16)
+        returned = () if event.end_ns is None else _returned(running, event)
+        text = "   ".join((received, *returned)).rstrip()
+        wrong = any(map(words.not_finite, (*event.received, *event.returned)))
+        if event.end_ns is None:
+            text, wrong = f"{text}   raised", True
+        tone = Tone.WRONG if wrong else Tone.PLAIN
+        where = running.titles[node.id].removeprefix(f"{words.op_name(node)} · ")
+        return Said(node.name, where, node.site, text, tone, counts=True)
+
+    @_say.register
+    def _(self, event: Accumulate) -> Said:
+        leaf = self._trace.leaves.get(event.leaf)
+        name = leaf.name if leaf is not None else ""
+        text = words.accumulation(event.before, event.incoming, event.after)
+        running = self.running.get(event.pass_id or 0)
+        parts = running.arriving.get((event.node, 0), []) if running is not None else []
+        if len(parts) > 1:
+            text += f"   receives {words.total(parts, event.incoming)}"
+        tone = Tone.WRONG if words.not_finite(event.after) else Tone.GRAD
+        return Said("accumulate", f"{name or 'a leaf'}.grad", None, text, tone, counts=True)
+
+    @_say.register
+    def _(self, event: GradWrite) -> Said:
+        return self._write("grad write", event, ".grad")
+
+    @_say.register
+    def _(self, event: DataWrite) -> Said:
+        return self._write("data write", event, "")
+
+    def _write(self, kind: str, event: GradWrite | DataWrite, what: str) -> Said:
+        leaf = self._trace.leaves.get(event.leaf)
+        name = f"{leaf.name if leaf is not None and leaf.name else 'a leaf'}{what}"
+        where = (event.site.statement or event.site.text) if event.site is not None else name
+        norm = "‖g‖" if what else "‖x‖"
+        text = f"{name}  {words.change(event.before, event.after, norm=norm)}  ({event.how})"
+        return Said(kind, where, event.site, text, Tone.GRAD)
+
+    @_say.register
+    def _(self, event: GradRead) -> Said:
+        where = event.site.text if event.site is not None else ""
+        name = event.tensor or "a tensor"
+        return Said("grad read", where, event.site, f"{name}.grad → None: {name} is not a leaf")
+
+    @_say.register
+    def _(self, event: OptimizerStep) -> Said:
+        where = event.site.text if event.site is not None else ""
+        text = f"{event.optimizer} holds {words.count(len(event.leaves), 'leaf')}"
+        return Said("optimizer step", where, event.site, text)
+
+    @_say.register
+    def _(self, event: Recompute) -> Said:
+        where = event.site.text if event.site is not None else ""
+        text = "a checkpointed region runs again"
+        if event.forward is not None:
+            text += f", first run as event {event.forward}"
+        return Said("recompute", where, event.site, text)
+
+    @_say.register
+    def _(self, event: Dropped) -> Said:
+        return Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
+
+
+def call_of(record: Pass) -> str:
+    """The source of the call that a pass is, or its kind."""
+    return record.site.text if record.site is not None and record.site.text else f"{record.kind}()"
+
+
+def _received(running: Running, event: NodeRun) -> str:
+    """`in 5 = 1 + 4`, `in 1`; of several inputs those that something arrived at."""
+    texts = []
+    several = len(event.received) > 1
+    for input_nr, gradient in enumerate(event.received):
+        if several and gradient is None:
+            continue
+        key = event.node, input_nr
+        number = f"[{input_nr}]" if several else ""
+        text = f"in{number} {words.tensor(gradient)}"
+        parts = running.arriving.get(key, ())
+        if key in running.hooked:
+            text += " after hooks"
+        elif len(parts) > 1:
+            text += words.of_parts(parts)
+        texts.append(text)
+    return "  ".join(texts) or "in None"
+
+
+def _returned(running: Running, event: NodeRun) -> Sequence[str]:
+    """`→ x1 1` for each edge; also notes what arrives where it leads."""
+    texts = []
+    for edge in running.graph.edges_from[event.node]:
+        gradient = event.returned[edge.slot] if edge.slot < len(event.returned) else None
+        if gradient is not None:
+            running.arriving.setdefault((edge.target, edge.input_nr), []).append(gradient)
+        name = _short_name(running.graph.nodes[event.node], running.graph.nodes[edge.target])
+        texts.append(f"→ {name} {words.tensor(gradient)}")
+    return texts
+
+
+def _short_name(source: Node, target: Node) -> str:
+    """What to call the node an edge leads to: of the same expression's nodes, what they do."""
+    name = ", ".join(target.variables)
+    if not name and target.site is not None and target.site != source.site:
+        name = target.site.expression
+    return words.shorten(name or words.op_name(target), 24)

@@ -1,0 +1,116 @@
+"""Events in, in order; the lines of a timeline out, each pass under a heading of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tracer.records import words
+from tracer.records.events import Event, Forward, Mark, PassBegin, PassEnd
+from tracer.records.trace import TraceRecord
+from tracer.render.columns import Columns
+from tracer.render.sayings import Running, Said, Sayings, call_of
+
+_MERGED = (Forward.kind, "cut")
+
+
+@dataclass(slots=True)
+class _Held:
+    """A line held back to see how often it comes in a row."""
+
+    event: Event
+    said: Said
+    times: int = 1
+
+
+class Teller:
+    """Turns events into lines, knowing which passes are running."""
+
+    def __init__(self, trace: TraceRecord, columns: Columns) -> None:
+        self._columns = columns
+        self._sayings = Sayings(trace)
+        self._running = self._sayings.running
+        self._section: object = "nothing"
+        self._held: _Held | None = None
+
+    def tell(self, event: Event) -> Iterator[str]:
+        """The lines that are complete with this event: equal operations in a row are one line."""
+        said = self._sayings.say(event)
+        held = self._held
+        if held is not None and (held.said, held.event.pass_id) == (said, event.pass_id):
+            held.times += 1
+            return
+        yield from self.finish()
+        if isinstance(event, PassEnd):
+            yield from self._end(event, said)
+        elif isinstance(event, Mark):
+            yield from self._mark(event)
+        elif not isinstance(event, PassBegin):
+            self._held = _Held(event, said)
+            if said.event not in _MERGED:
+                yield from self.finish()
+
+    def finish(self) -> Iterator[str]:
+        """The lines that were held back."""
+        held, self._held = self._held, None
+        if held is not None:
+            yield from self._enter(held.event)
+            yield self._row(held.event, held.said, held.times)
+
+    # ---- sections
+
+    def _enter(self, event: Event) -> Iterator[str]:
+        """Head the lines of a pass, or set those between passes apart."""
+        running = self._running.get(event.pass_id or 0)
+        section = event.pass_id if running is not None else None
+        if section == self._section:
+            return
+        if self._section != "nothing":
+            yield ""
+        self._section = section
+        if running is not None:
+            yield from self._head(running)
+            running.headed = True
+
+    def _mark(self, mark: Mark) -> Iterator[str]:
+        """Set what comes after a mark apart, under a heading."""
+        if self._section != "nothing":
+            yield ""
+        self._section = "nothing"
+        place = self._columns.place(mark.site, self._sayings.main_file)
+        facts = " · ".join(filter(None, (place, words.duration(mark.t_ns))))
+        yield self._columns.rule(mark.text, facts)
+
+    def _head(self, running: Running) -> Iterator[str]:
+        record, columns = running.record, self._columns
+        inside = f" (inside pass {record.parent})" if record.parent is not None else ""
+        again = " goes on" if running.headed else inside
+        facts = [words.file_line(record.site)] if record.site is not None else []
+        if record.end_ns is not None:
+            facts.append(words.counts(record.node_count, record.leaf_count))
+            facts.append(words.duration(record.end_ns - record.begin_ns))
+        call = words.shorten(call_of(record), columns.call)
+        yield columns.heading(f"pass {record.id}{again}  {call}", " · ".join(facts))
+        yield columns.header()
+
+    def _end(self, event: PassEnd, said: Said) -> Iterator[str]:
+        running = self._running.get(event.pass_id or 0)
+        if running is None:
+            return
+        if not running.headed:
+            yield from self._enter(event)
+        if not running.record.outcome.ok:
+            yield self._row(event, said)
+        self._sayings.forget(event.pass_id)
+
+    def _row(self, event: Event, said: Said, times: int = 1) -> str:
+        running = self._running.get(event.pass_id or 0)
+        step = ""
+        if running is not None:
+            time = words.number(round((event.t_ns - running.record.begin_ns) / 1e3, 1))
+            step = str(running.steps) if said.counts else ""
+        else:
+            time = f"{event.t_ns / 1e6:.3f} ms"
+        place = self._columns.place(said.site, self._sayings.main_file)
+        text = f"{said.text}  ×{times}" if times > 1 else said.text
+        return self._columns.row((step, time, said.event, said.where, place, text), said.tone)
