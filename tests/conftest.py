@@ -15,6 +15,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--programs", type=int, default=500, help="how many random programs to try (500)"
     )
+    parser.addoption(
+        "--every-operation", action="store_true", help="try each operation of PyTorch, not a fifth"
+    )
 
 
 @pytest.fixture

@@ -765,6 +765,7 @@ typedef struct {
     Buffer received;
     Sink *sinks;
     uint32_t n_sinks;
+    uint64_t loose;        /* bit i: slot i leads nowhere, so that the structure does not know its metadata */
 } NodeProbe;
 
 static int probe_traverse(NodeProbe *self, visitproc visit, void *arg)
@@ -824,11 +825,11 @@ static int call_quietly(PyObject *callback)
 }
 
 /* User code may hand over any shape and dtype, which the engine fits to the structure only later. */
-static int put_gradient(NodeProbe *self, Buffer *out, PyObject *gradient)
+static int put_gradient(NodeProbe *self, Buffer *out, PyObject *gradient, int is_known)
 {
     Tape *tape = self->state->tape;
     uint32_t meta = 0;
-    if (!self->reuse && gradient != Py_None && tape->meta_of && tape->meta_of != Py_None) {
+    if (!is_known && gradient != Py_None && tape->meta_of && tape->meta_of != Py_None) {
         PyObject *id = PyObject_CallFunctionObjArgs(tape->meta_of, gradient, NULL);
         if (!id) return -1;
         meta = (uint32_t)PyLong_AsUnsignedLong(id);
@@ -863,7 +864,7 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
         PyObject *gradient = PyTuple_GetItem(gradients, i);
         if (i < known && same[i] && gradient != Py_None) {
             PUT(&self->received, uint8_t, ENTRY_SAME);
-        } else if (put_gradient(self, &self->received, gradient) < 0) {
+        } else if (put_gradient(self, &self->received, gradient, self->reuse) < 0) {
             return -1;
         }
     }
@@ -925,7 +926,8 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
             uint8_t entry[2] = {ENTRY_RECEIVED, (uint8_t)twin};
             failed = put(&returned, entry, 2) < 0;
         } else {
-            failed = put_gradient(self, &returned, gradient) < 0;
+            int is_loose = i < 64 && self->loose >> i & 1;
+            failed = put_gradient(self, &returned, gradient, self->reuse && !is_loose) < 0;
             for (uint32_t n = 0; n < self->n_sinks && !failed; n++)
                 if (self->sinks[n].slot == (uint32_t)i) {
                     self->sinks[n].sent->used = 0;

@@ -295,6 +295,8 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
         for (uint32_t k = 0; k < edges; k++, at += 8) {
             int32_t link[2];
             memcpy(link, at, sizeof link);
+            if (link[0] < 0 && k < 64 && (PyObject *)Py_TYPE(probe) == node_probe_type)
+                ((NodeProbe *)probe)->loose |= (uint64_t)1 << k;
             PyObject *target = link[0] >= 0 ? PyList_GetItem(probes, link[0]) : NULL;
             if (target && (PyObject *)Py_TYPE(target) == leaf_probe_type && ((LeafProbe *)target)->same &&
                 (PyObject *)Py_TYPE(probe) == node_probe_type &&

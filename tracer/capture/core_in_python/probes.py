@@ -97,6 +97,7 @@ class NodeProbe:
         self.same = same
         self.order = 0
         self.sinks: list[tuple[int, Any]] = []
+        self.loose: set[int] = set()  # slots that lead nowhere: the structure has no metadata
         self.reuse = reuse
         self._begun = begun
         self._ended = ended
@@ -138,16 +139,16 @@ class NodeProbe:
             for k, arrived in enumerate(outputs[:_MOST_TWINS]):
                 if arrived is gradient:
                     return bytes([ENTRY_RECEIVED, k])
-        entry = self._read(gradient)
+        entry = self._read(gradient, is_known=slot not in self.loose)
         for sink, leaf in self.sinks:
             if sink == slot:
                 leaf.sent = entry
         return entry
 
-    def _read(self, gradient: Any) -> bytes:
+    def _read(self, gradient: Any, *, is_known: bool = True) -> bytes:
         """Pack a gradient; user code may hand over any shape and dtype, fitted only later."""
         tape = self.state.tape
-        if self.reuse or gradient is None or tape.meta_of is None:
+        if (self.reuse and is_known) or gradient is None or tape.meta_of is None:
             return tape.entry(gradient)
         return tape.entry(gradient, tape.meta_of(gradient))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _UNNUMBERED = 2**64 - 1
 _COUNT = struct.Struct("<I")
+_MOST_LOOSE = 64
 _LINK = struct.Struct("<ii")
 
 Walk = tuple[list[Any], bytes, bytes, bytes, list[int], list[tuple[int, Any]], list[bytes]]
@@ -206,6 +207,8 @@ def _connect(probes: list[Probe | None], links: bytes) -> None:
         for slot in range(count):
             target, _ = _LINK.unpack_from(links, at)
             at += _LINK.size
+            if target < 0 and slot < _MOST_LOOSE and isinstance(probe, NodeProbe):
+                probe.loose.add(slot)
             leaf = probes[target] if target >= 0 else None
             if isinstance(leaf, LeafProbe) and leaf.same and isinstance(probe, NodeProbe):
                 probe.sinks.append((slot, leaf))
