@@ -1277,7 +1277,8 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
     if (type != tensor_type && type != parameter_type) return 0;
     *leaf = find_leaf(self->book, target);
     if (op->action == SET_GRAD) {
-        if (!*leaf) return 1;
+        int gives = PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) != Py_None;
+        if (!*leaf) return !gives; /* a leaf that no pass has met yet may be one from now on */
         return PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) == Py_None &&
                !self->now[tape_thread(self->tape)].pass;
     }
@@ -1314,23 +1315,19 @@ static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer 
         long long version, pointer;
         read_mark(tensor, &version, &pointer);
         if (version == leaf->version && pointer == leaf->pointer) return copy_buffer(before, &leaf->data);
-        return put_entry(self->tape, before, tensor, 0);
+        return put_entry(self->tape, before, tensor, leaf->meta);
     }
     PyObject *grad = PyObject_GetAttr(tensor, s_grad);
     if (!grad) return -1;
-    int failed = put_entry(self->tape, before, grad, 0) < 0;
+    int failed = put_entry(self->tape, before, grad, leaf->meta) < 0;
     Py_DECREF(grad);
-    if (failed || same_entry(before, &leaf->grad)) return failed ? -1 : 0;
-    PyObject *done = PyObject_CallFunction(self->book->unseen, "Oy#y#", leaf, leaf->grad.data, leaf->grad.used,
-                                           before->data, before->used);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return failed ? -1 : compare_grad(self->book, leaf, before);
 }
 
 static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
 {
     if (op->action == WRITE) {
-        if (read_again(self->tape, &leaf->data, tensor) < 0) return -1;
+        if (read_again(self->tape, &leaf->data, tensor, leaf->meta) < 0) return -1;
         read_mark(tensor, &leaf->version, &leaf->pointer);
         return write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data);
     }

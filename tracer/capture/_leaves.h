@@ -5,6 +5,7 @@ typedef struct {
     PyObject_HEAD
     uint32_t id;
     PyObject *ref;             /* weak reference to the tensor */
+    uint32_t meta;             /* of both, 0 while it is what the trace says of the leaf */
     Buffer grad, data;         /* entries: what each held when last observed */
     long long version;         /* of the data, when last observed */
     long long pointer;
@@ -46,10 +47,10 @@ static int copy_buffer(Buffer *to, const Buffer *from)
 }
 
 /* Read a tensor anew. What stands there stays until all is read, as other threads may look meanwhile. */
-static int read_again(Tape *tape, Buffer *entry, PyObject *tensor)
+static int read_again(Tape *tape, Buffer *entry, PyObject *tensor, uint32_t meta)
 {
     Buffer fresh = {0};
-    if (put_entry(tape, &fresh, tensor, 0) < 0) { free(fresh.data); return -1; }
+    if (put_entry(tape, &fresh, tensor, meta) < 0) { free(fresh.data); return -1; }
     free(entry->data);
     *entry = fresh;
     return 0;
@@ -93,6 +94,7 @@ static PyGetSetDef leaf_getset[] = {
 static PyMemberDef leaf_members[] = {
     {"id", T_UINT, offsetof(Leaf, id), READONLY, NULL},
     {"ref", T_OBJECT, offsetof(Leaf, ref), READONLY, NULL},
+    {"meta", T_UINT, offsetof(Leaf, meta), 0, NULL},
     {NULL},
 };
 static PyType_Slot leaf_slots[] = {
@@ -109,7 +111,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *leaves;          /* dict: id(tensor) -> Leaf */
     PyObject *grads;           /* dict: address of a `.grad` -> Leaf */
-    PyObject *aliases;         /* dict: id(tensor) -> what it is another handle of */
+    PyObject *aliases;         /* dict: address of elements -> the leaf, or its `.grad`, that has them */
     PyObject *unseen;          /* unseen(Leaf, entry before, entry found): a write nobody saw */
 } Book;
 
@@ -179,12 +181,12 @@ static int follow_grad(Book *book, Leaf *leaf, PyObject *grad)
 /* Whether writing to a tensor that is no leaf may write to a leaf or its `.grad` all the same. */
 static int may_concern(Book *book, PyObject *tensor)
 {
-    PyObject *key = PyLong_FromVoidPtr(tensor);
-    if (!key) return -1;
-    int found = PyDict_Contains(book->aliases, key);
-    Py_DECREF(key);
+    int found = ask(tensor, s_is_view, 1);
     if (found) return found;
-    found = ask(tensor, s_is_view, 1);
+    PyObject *key = call0(tensor, s_data_ptr);
+    if (!key) return -1;
+    found = PyDict_Contains(book->aliases, key);
+    Py_DECREF(key);
     if (found) return found;
     key = PyObject_GetAttr(tensor, s_cdata);
     if (!key) return -1;
@@ -219,6 +221,38 @@ static int same_entry(const Buffer *a, const Buffer *b)
     return fabs(x[0] - y[0]) <= 1e-5 * fabs(x[0]) && fabs(x[3] - y[3]) <= 1e-5 * fabs(x[0]);
 }
 
+/* Tell of a `.grad` that is not what was last observed, and take it for known. */
+static int compare_grad(Book *book, Leaf *leaf, const Buffer *found)
+{
+    if (same_entry(found, &leaf->grad)) return 0;
+    PyObject *done = PyObject_CallFunction(book->unseen, "Oy#y#", leaf, leaf->grad.data, leaf->grad.used,
+                                           found->data, found->used);
+    Py_XDECREF(done);
+    return done ? copy_buffer(&leaf->grad, found) : -1;
+}
+
+/* changed(tape, leaves): of {number: (tensor, Leaf)} the numbers of those that hold something else than
+ * what was last observed; every element is read, as not every write counts as a new version. */
+static PyObject *book_changed(Book *self, PyObject *args)
+{
+    Tape *tape;
+    PyObject *leaves, *number, *pair;
+    Py_ssize_t at = 0;
+    if (!PyArg_ParseTuple(args, "OO!", &tape, &PyDict_Type, &leaves)) return NULL;
+    PyObject *changed = PyList_New(0);
+    while (changed && PyDict_Next(leaves, &at, &number, &pair)) {
+        Leaf *leaf = (Leaf *)PyTuple_GetItem(pair, 1);
+        if (leaf->data.used == 1) continue; /* one that is not watched */
+        Buffer found = {0};
+        int failed = put_entry(tape, &found, PyTuple_GetItem(pair, 0), leaf->meta) < 0;
+        if (!failed && (found.used != leaf->data.used || memcmp(found.data, leaf->data.data, found.used)))
+            failed = PyList_Append(changed, number) < 0;
+        free(found.data);
+        if (failed) Py_CLEAR(changed);
+    }
+    return changed;
+}
+
 static PyMemberDef book_members[] = {
     {"leaves", T_OBJECT, offsetof(Book, leaves), READONLY, NULL},
     {"grads", T_OBJECT, offsetof(Book, grads), READONLY, NULL},
@@ -227,6 +261,7 @@ static PyMemberDef book_members[] = {
 };
 static PyMethodDef book_methods[] = {
     {"find", (PyCFunction)book_find, METH_O, "find(tensor): the Leaf that a tensor is, or None."},
+    {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves): the numbers of those that hold something else."},
     {NULL},
 };
 static PyType_Slot book_slots[] = {
@@ -310,21 +345,13 @@ static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
     if (!gradient || (self->seq && leaf_probe_settle(self) < 0)) return -1;
     PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
     if (!grad) return -1;
-    int failed = read_again(tape, &self->before, grad) < 0;
+    int failed = read_again(tape, &self->before, grad, self->leaf->meta) < 0;
     Py_DECREF(grad);
-    if (failed) return -1;
-    if (!same_entry(&self->before, &self->leaf->grad)) {
-        PyObject *done = PyObject_CallFunction(self->book->unseen, "Oy#y#", self->leaf,
-                                               self->leaf->grad.data, self->leaf->grad.used,
-                                               self->before.data, self->before.used);
-        if (!done) return -1;
-        Py_DECREF(done);
-        if (copy_buffer(&self->leaf->grad, &self->before) < 0) return -1;
-    }
+    if (failed || compare_grad(self->book, self->leaf, &self->before) < 0) return -1;
     if (self->same && gradient != Py_None) {
         self->incoming.used = 0;
         PUT(&self->incoming, uint8_t, ENTRY_SAME);
-    } else if (read_again(tape, &self->incoming, gradient) < 0) {
+    } else if (read_again(tape, &self->incoming, gradient, self->leaf->meta) < 0) {
         return -1;
     }
     self->seq = ++tape->seq;
@@ -348,10 +375,11 @@ static int leaf_probe_settle(LeafProbe *self)
     int is_none = grad == Py_None; /* the gradient was undefined, the leaf frozen, or a hook further on raised */
     Buffer after = {0};
     int failed = !is_none && follow_grad(self->book, self->leaf, grad) < 0;
-    if (!failed && was_none && !is_none && self->incoming.data[0] == ENTRY_SAME && self->sent.used) {
+    if (!failed && was_none && !is_none && self->incoming.data[0] == ENTRY_SAME && self->sent.used &&
+        !self->leaf->meta) {
         failed = copy_buffer(&self->leaf->grad, &self->sent) < 0 || put(&after, self->incoming.data, 1) < 0;
     } else if (!failed) {
-        failed = put_entry(tape, &after, grad, 0) < 0 || copy_buffer(&self->leaf->grad, &after) < 0;
+        failed = put_entry(tape, &after, grad, self->leaf->meta) < 0 || copy_buffer(&self->leaf->grad, &after) < 0;
     }
     Py_DECREF(grad);
     Buffer *out = &tape->frames;

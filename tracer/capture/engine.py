@@ -334,9 +334,7 @@ class Engine:
         if call.create_graph:
             live.state.made = session.second_order.follow(graph, site)
         self._enter(live)
-        for tensor, state in leaves.values():
-            if state.watched:
-                session.ledger.check_data(tensor, state)
+        session.ledger.check_data(leaves)
         live.attach()
         record = live.record = Pass(
             id=live.state.id,

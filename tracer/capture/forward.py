@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from tracer.capture.core import Op
 from tracer.capture.hooks import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
-from tracer.capture.readings import meta_of
+from tracer.capture.readings import meta_of, node_behind
+from tracer.capture.references import OurRef
 from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class Operations:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._made: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._made: dict[int, tuple[OurRef, int]] = {}
         self._names: dict[int, str] = {}
-        self._severed: dict[int, tuple[weakref.ref[Tensor], tuple[str, ...]]] = {}
+        self._severed: dict[int, tuple[OurRef, tuple[str, ...]]] = {}
         self._grad_mode = "grad"
         self._region = 0
 
@@ -203,7 +203,8 @@ class Operations:
         return after
 
     def _after_grad_get(self, args: Any, result: Any, error: BaseException | None) -> None:
-        if error is None and result is None and args[0].grad_fn is not None:
+        fn = node_behind(args[0]) if error is None and result is None else None
+        if fn is not None:
             session = self._session
             recorder = session.recorder
             tensor = args[0]
@@ -211,13 +212,17 @@ class Operations:
                 GradRead(
                     **recorder.stamp(),
                     tensor=recorder.tensor_name(tensor),
-                    sequence_nr=tensor.grad_fn._sequence_nr(),
+                    sequence_nr=fn._sequence_nr(),
                     site=recorder.site(session.mode.here()),
                 )
             )
 
     def _before_grad_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        state = self._session.ledger.find(args[0])
+        tensor = args[0]
+        ledger = self._session.ledger
+        state = ledger.find(tensor)
+        if state is None and tensor.requires_grad and tensor.is_leaf:
+            state = ledger.leaf(tensor)
         if state is None:
             return None
         self._session.settle(state)
@@ -231,7 +236,7 @@ class Operations:
 
     def _after_data_get(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is None and isinstance(result, Tensor):
-            self._session.ledger.alias(result, args[0])
+            self._session.ledger.follow_alias(result, args[0])
             self._cut(".data", args[0], result)
 
     def _before_data_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -245,7 +250,7 @@ class Operations:
 
     def _after_detach(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is None and isinstance(result, Tensor):
-            self._session.ledger.alias(result, args[0])
+            self._session.ledger.follow_alias(result, args[0])
             self._cut("detach", args[0], result)
 
     def _before_requires_grad(self, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -329,7 +334,7 @@ class Operations:
         """Remember a tensor that lost its history: becoming a leaf is worth telling then."""
         if len(self._severed) > 4096:
             self._severed = {k: v for k, v in self._severed.items() if v[0]() is not None}
-        self._severed[id(tensor)] = (weakref.ref(tensor), names)
+        self._severed[id(tensor)] = (OurRef(tensor), names)
 
     def plain(
         self,
@@ -401,8 +406,9 @@ class Operations:
         state = session.ledger.find(tensor)
         made = self._made.get(id(tensor))
         made_by = made[1] if made is not None and made[0]() is tensor else None
-        if made_by is None and tensor.grad_fn is not None:
-            origin = session.made_by(tensor.grad_fn._sequence_nr())
+        fn = node_behind(tensor) if made_by is None else None
+        if fn is not None:
+            origin = session.made_by(fn._sequence_nr())
             made_by = origin[4] if origin is not None else None
         name = session.leaf_name(state) if state is not None else ""
         return TensorRef(meta_of(tensor), made_by, state.id if state is not None else None, name)
@@ -410,7 +416,7 @@ class Operations:
     def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
         if len(self._made) > 8192:
             self._made = {key: held for key, held in self._made.items() if held[0]() is not None}
-        self._made[id(tensor)] = (weakref.ref(tensor), seq)
+        self._made[id(tensor)] = (OurRef(tensor), seq)
         return TensorRef(meta_of(tensor), seq)
 
 

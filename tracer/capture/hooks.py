@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tracer.capture.core import Around, LeafProbe, NodeProbe
 from tracer.capture.hook_origins import hook_origin
+from tracer.capture.readings import node_behind
 from tracer.capture.recorder import all_packed
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Hook, HookAdded, HookRemoved, HookRun
@@ -80,8 +81,9 @@ class HookBook:
             hooks = handle.hooks_dict_ref()
             if hooks is not None:
                 self._remember(record, hooks, handle.id)
-                if kind == TENSOR_HOOK and tensor.grad_fn is not None:
-                    place = (tensor.grad_fn._sequence_nr(), tensor.output_nr)
+                fn = node_behind(tensor) if kind == TENSOR_HOOK else None
+                if fn is not None:
+                    place = (fn._sequence_nr(), tensor.output_nr)
                     self._on_outputs.setdefault(place, []).append(weakref.ref(hooks))
         recorder = self._recorder
         recorder.emit(

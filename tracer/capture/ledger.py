@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,10 +12,13 @@ from tracer.capture.core import Book, Leaf
 from tracer.capture.core_in_python.leaves import same_entry
 from tracer.capture.readings import NONE, meta_of
 from tracer.capture.recorder import packed
+from tracer.capture.references import OurRef
 from tracer.records import events
+from tracer.records.events import UNSEEN
 from tracer.records.tensors import TensorMeta
 
 if TYPE_CHECKING:
+    from tracer.capture.graphs import Leaves
     from tracer.capture.recorder import Recorder
 
 
@@ -42,23 +44,28 @@ class LeafState(Leaf):  # type: ignore[misc]
 
 
 @dataclass(slots=True)
-class _Target:
+class Target:
     """A leaf that an operation is about to write: its `.grad` or its data, and what is there."""
 
     state: LeafState
     is_grad: bool
     before: bytes = field(default=NONE)
 
+    def tensor(self) -> Tensor | None:
+        """What is written to, as far as it is there."""
+        leaf: Tensor | None = self.state.ref()
+        return leaf.grad if self.is_grad and leaf is not None else leaf
+
 
 class Ledger:
-    """Knows every leaf that a pass has reached, without keeping any alive."""
+    """Knows the leaves that passes reached or that were given a `.grad`, and keeps none alive."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self.book = Book(self._unseen)
         self._leaves: dict[int, LeafState] = self.book.leaves
         self._grads: dict[int, LeafState] = self.book.grads
-        self._aliases: dict[int, tuple[weakref.ref[Tensor], LeafState, bool]] = self.book.aliases
+        self._by_address: dict[int, Target] = self.book.aliases
         self._unwatched: dict[int, LeafState] = {}
         self._count = 0
 
@@ -70,7 +77,7 @@ class Ledger:
         return state
 
     def find(self, tensor: Tensor) -> LeafState | None:
-        """The state of a leaf that a pass has reached, or None."""
+        """The state of a leaf that is known, or None."""
         state = self._leaves.get(id(tensor))
         return state if state is not None and state.ref() is tensor else None
 
@@ -78,13 +85,13 @@ class Ledger:
         self._count += 1
         key, watched, unwatched = id(tensor), self._leaves, self._unwatched
 
-        def forget(dead: weakref.ref[Tensor]) -> None:
+        def forget(dead: object) -> None:
             for leaves in (watched, unwatched):
                 held = leaves.get(key)
                 if held is not None and held.ref is dead:
                     del leaves[key]
 
-        state = LeafState(self._count, weakref.ref(tensor, forget), NONE, NONE, (0, 0))
+        state = LeafState(self._count, OurRef(tensor, forget), NONE, NONE, (0, 0))
         state.named = state.watched = False
         unwatched[key] = state
         if self._recorder.watched.leaf(""):
@@ -100,6 +107,7 @@ class Ledger:
         state.watched = True
         del self._unwatched[id(tensor)]
         self._leaves[id(tensor)] = state
+        self._follow_data(state, tensor)
         self._follow_grad(state, tensor.grad)
 
     def _put(self, state: LeafState, name: str) -> None:
@@ -124,9 +132,9 @@ class Ledger:
 
     # ---- what user code writes
 
-    def targets(self, tensors: Iterable[Tensor]) -> list[_Target]:
+    def targets(self, tensors: Iterable[Tensor]) -> list[Target]:
         """Which leaves an in-place operation on these tensors writes, and what they hold now."""
-        found: dict[tuple[int, bool], _Target] = {}  # one leaf can be given twice, as views too
+        found: dict[tuple[int, bool], Target] = {}  # one leaf can be given twice, as views too
         for tensor in tensors:
             target = self._target(tensor)
             if target is not None and (target.state.id, target.is_grad) not in found:
@@ -134,13 +142,10 @@ class Ledger:
                 found[target.state.id, target.is_grad] = target
         return list(found.values())
 
-    def _target(self, tensor: Tensor) -> _Target | None:
+    def _target(self, tensor: Tensor) -> Target | None:
         state = self.find(tensor)
         if state is not None:
-            return _Target(state, False)
-        alias = self._aliases.get(id(tensor))
-        if alias is not None and alias[0]() is tensor:
-            return _Target(alias[1], alias[2])
+            return Target(state, False)
         if tensor._is_view():
             base = tensor._base
             if base is not None and not base._is_view():
@@ -149,20 +154,32 @@ class Ledger:
         if state is not None:
             leaf = state.ref()
             if leaf is not None and leaf.grad is tensor:
-                return _Target(state, True)
-        return None
+                return Target(state, True)
+        return self._with_elements_of(tensor)
 
-    def _observed(self, target: _Target) -> bytes:
+    def _with_elements_of(self, tensor: Tensor) -> Target | None:
+        """What has its elements where this tensor has them: `x.data`, `x.detach()`."""
+        address = _address(tensor)
+        target = self._by_address.get(address)
+        if target is None:
+            return None
+        there = target.tensor()
+        if there is None or _address(there) != address:
+            del self._by_address[address]
+            return None
+        return Target(target.state, target.is_grad)
+
+    def _observed(self, target: Target) -> bytes:
         leaf = target.state.ref()
         if leaf is None:
             return NONE
         if target.is_grad:
-            return self._recorder.entry(leaf.grad)
+            return self._recorder.entry(leaf.grad, target.state.meta)
         if target.state.mark != _mark(leaf):
-            return self._recorder.entry(leaf)
+            return self._recorder.entry(leaf, target.state.meta)
         return bytes(target.state.data)
 
-    def written(self, targets: Iterable[_Target], how: str, site: int) -> None:
+    def written(self, targets: Iterable[Target], how: str, site: int) -> None:
         """Record what an in-place operation left in the leaves it wrote."""
         for target in targets:
             leaf = target.state.ref()
@@ -177,7 +194,7 @@ class Ledger:
         self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
     ) -> None:
         """Record that user code changed a leaf's `.grad`, or put another there."""
-        after = self._recorder.entry(leaf.grad)
+        after = self._recorder.entry(leaf.grad, state.meta)
         self._follow_grad(state, leaf.grad)
         state.grad = after
         self._recorder.grad_write(state.id, how, before, after, site)
@@ -185,72 +202,94 @@ class Ledger:
     def data_written(
         self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
     ) -> None:
-        """Record that user code changed a leaf's values."""
-        after = self._recorder.entry(leaf)
+        """Record that user code changed a leaf's values, maybe to those of another dtype."""
+        is_as_it_was = meta_of(leaf) == state.first.meta
+        state.meta = 0 if is_as_it_was else self._recorder.meta_id(leaf)
+        after = self._recorder.entry(leaf, state.meta)
         state.data, state.mark = after, _mark(leaf)
+        self._follow_data(state, leaf)
         self._recorder.data_write(state.id, how, before, after, site)
 
-    def alias(self, alias: Tensor, original: Tensor) -> None:
-        """Remember that writing to `alias` (`x.data`) writes to a leaf or its `.grad`."""
+    def follow_alias(self, alias: Tensor, original: Tensor) -> None:
+        """Know a `.grad` by where its elements are, as another tensor has them too now."""
         target = self._target(original)
-        if target is None or alias is original:
-            return
-        key, aliases = id(alias), self._aliases
+        if target is not None and target.is_grad:
+            self._at(alias, target)
 
-        def forget(dead: weakref.ref[Tensor]) -> None:
-            held = aliases.get(key)
-            if held is not None and held[0] is dead:
-                del aliases[key]
+    def swapped(self, states: Iterable[LeafState], site: int) -> None:
+        """Record that what tensors are was swapped, `.grad` and all."""
+        for state in states:
+            leaf, data, grad = state.ref(), state.data, state.grad
+            if leaf is not None:
+                self.data_written(leaf, state, "swap_tensors", site, before=data)
+                if grad != NONE or leaf.grad is not None:
+                    self.grad_written(leaf, state, "swap_tensors", site, before=grad)
 
-        aliases[key] = (weakref.ref(alias, forget), target.state, target.is_grad)
-
-    # ---- what the engine writes
+    # ---- what nobody saw
 
     def _unseen(self, state: LeafState, before: bytes, after: bytes) -> None:
         """Enter a change of a leaf's `.grad` that nobody saw."""
         state.grad = after
         self._recorder.grad_write(state.id, UNSEEN, before, after, 0)
 
-    def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
-        """Take what `.grad` holds now as known: another event tells how it came about."""
-        if state.watched:
-            state.grad = self._recorder.entry(leaf.grad)
-            self._follow_grad(state, leaf.grad)
+    def check_data(self, leaves: Leaves, how: str = UNSEEN) -> None:
+        """Enter changes of these leaves' values that nobody saw."""
+        for number in self.book.changed(self._recorder.tape, leaves):
+            leaf, state = leaves[number]
+            self.data_written(leaf, state, how, 0, before=bytes(state.data))
 
     def catch_up(self, how: str) -> None:
         """Enter every change since a leaf was last looked at, of its `.grad` and its values."""
-        for state in list(self._leaves.values()):
-            leaf = state.ref()
-            if leaf is None:
-                continue
+        live = {state.id: (leaf, state) for leaf, state in self._live()}
+        for leaf, state in live.values():
             before = bytes(state.grad)
-            if not same_entry(self._recorder.entry(leaf.grad), before):
+            if not same_entry(self._recorder.entry(leaf.grad, state.meta), before):
                 self.grad_written(leaf, state, how, 0, before=before)
-            if _mark(leaf) != state.mark:
-                self.data_written(leaf, state, how, 0, before=bytes(state.data))
+        self.check_data(live, how)
 
-    def check_data(self, leaf: Tensor, state: LeafState) -> None:
-        """Enter a change of the leaf's values that nobody saw."""
-        mark = _mark(leaf)
-        if mark != state.mark:
-            before = state.data
-            self.data_written(leaf, state, UNSEEN, 0, before=before)
+    def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
+        """Take what `.grad` holds now as known: another event tells how it came about."""
+        if state.watched:
+            state.grad = self._recorder.entry(leaf.grad, state.meta)
+            self._follow_grad(state, leaf.grad)
+
+    # ---- by what a leaf is known
+
+    def _live(self) -> list[tuple[Tensor, LeafState]]:
+        known = [(state.ref(), state) for state in list(self._leaves.values())]
+        return [(leaf, state) for leaf, state in known if leaf is not None]
+
+    def _follow_data(self, state: LeafState, leaf: Tensor) -> None:
+        self._at(leaf, Target(state, False))
 
     def _follow_grad(self, state: LeafState, grad: Tensor | None) -> None:
-        if grad is None:
-            return
+        if grad is not None:
+            self._grads[grad._cdata] = state
+
+    def _at(self, tensor: Tensor, target: Target) -> None:
+        address = _address(tensor)
+        if address:
+            self._by_address[address] = target
+
+    def forget_gone(self) -> None:
+        """Drop what is kept of leaves and gradients that are gone."""
         if len(self._grads) > 2 * len(self._leaves) + 1024:
-            kept = {
-                leaf.grad._cdata: held
-                for held in self._leaves.values()
-                if (leaf := held.ref()) is not None and leaf.grad is not None
-            }
             self._grads.clear()
-            self._grads.update(kept)
-        self._grads[grad._cdata] = state
+            for leaf, state in self._live():
+                self._follow_grad(state, leaf.grad)
+        if len(self._by_address) > 4 * len(self._leaves) + 1024:
+            for address, target in list(self._by_address.items()):
+                there = target.tensor()
+                if there is None or _address(there) != address:
+                    del self._by_address[address]
 
 
-UNSEEN = "a write that could not be observed"
+def _address(tensor: Tensor) -> int:
+    """Where its elements are; 0 where that cannot be told."""
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:  # sparse tensors and wrappers have no pointer
+        return 0
 
 
 def _mark(tensor: Tensor) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import FrameType, ModuleType
@@ -18,6 +17,7 @@ from tracer.capture.contents import (
     find_reader,
     namespace_of,
 )
+from tracer.capture.references import OurRef
 from tracer.capture.user_code import UserCode
 from tracer.capture.variables import LoopVariables, Scope, is_name, read_scopes
 
@@ -58,7 +58,7 @@ class NameBook:
 
     def __init__(self, is_user: UserCode) -> None:
         self._is_user = is_user
-        self._known: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._known: dict[int, tuple[OurRef, str]] = {}
         self._most_known = 1024
         # Variables of loops that turned out to be the best name that a leaf has.
         self._loop_names: set[str] = set()
@@ -125,7 +125,7 @@ class NameBook:
 
     def _remember(self, tensors: dict[int, Tensor], names: dict[int, str]) -> None:
         for key, tensor in tensors.items():
-            self._known[id(tensor)] = (weakref.ref(tensor), names.get(key, ""))
+            self._known[id(tensor)] = (OurRef(tensor), names.get(key, ""))
         if len(self._known) > self._most_known:
             alive = {key: entry for key, entry in self._known.items() if entry[0]() is not None}
             self._known = alive

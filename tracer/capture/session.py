@@ -28,12 +28,14 @@ from tracer.capture.ledger import LeafState, Ledger
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.overrides import Overrides
+from tracer.capture.readings import node_behind
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.rounds import Rounds
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
-from tracer.records.events import Mark, OptimizerStep
+from tracer.capture.swaps import Swaps
+from tracer.records.events import UNSEEN, Mark, OptimizerStep
 from tracer.records.graph import Site
 from tracer.records.limits import ALL_THERE_IS, Limits
 
@@ -167,6 +169,7 @@ class Session:
             self.replace(owner, name, Around(call, self._before_backward, self._after_backward))
         self.recomputes.install()
         Overrides(self).install()
+        Swaps(self).install()
         self.compiled.install()
         torch._C._push_on_torch_function_stack(self.mode)
 
@@ -227,6 +230,7 @@ class Session:
             self.undo.pop()()
         Session.active = None
         if self.is_mine():
+            self._observe_at_last()
             for file, text in self.sites.sources().items():
                 self.recorder.writer.source(file, text)
             if self.mode.evicted:
@@ -239,6 +243,16 @@ class Session:
                     "passes that C++ code began, as TorchScript and distributed autograd do", missed
                 )
             self.recorder.close()
+
+    def _observe_at_last(self) -> None:
+        """Enter what nobody saw being written since it was last looked at."""
+        if not self.is_recording():
+            return
+        try:
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+                self.ledger.catch_up(UNSEEN)
+        except Exception as fault:
+            self.recorder.fault(fault)
 
     def take_mode_off(self) -> bool:
         """Take our mode off the thread's stack and leave the user's; whether it was on it."""
@@ -331,8 +345,9 @@ class Session:
         state = self.ledger.find(tensor)
         if state is not None and self.leaf_name(state):
             return self.leaf_name(state)
-        if tensor.grad_fn is not None:
-            made = self.made_by(tensor.grad_fn._sequence_nr())
+        fn = node_behind(tensor)
+        if fn is not None:
+            made = self.made_by(fn._sequence_nr())
             site = self.recorder.site(made[0]) if made is not None else None
             return site.targets[0] if site is not None and site.targets else ""
         return self.names.names({0: tensor}, sys._getframe()).get(0, "")
@@ -352,6 +367,7 @@ class Session:
         self.modules.round_ends()
         self.hooks.forget_dead()
         self.rounds.ended()
+        self.ledger.forget_gone()
 
     def likeness(self, outputs: Sequence[Any], walk: structure.Walk) -> str:
         """torchviz's own picture of the roots, where it was asked for."""

@@ -225,9 +225,15 @@ class Accumulate(Event):
     after: Gradient | None = None
 
 
+UNSEEN = "a write that could not be observed"
+"""How a leaf or its `.grad` came to hold something else than the last entry left: through C++ code,
+another thread's kernel, a numpy view. Entered at the next observation, with no site."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradWrite(Event):
-    """A change of a leaf's `.grad` by user code; `how` is what did it (`.grad =`, `zero_`, …)."""
+    """A change of a leaf's `.grad` by user code; `how` is what did it (`.grad =`, `zero_`, …), or
+    `UNSEEN` for a balance error."""
 
     kind: ClassVar[str] = "grad_write"
     leaf: int
@@ -236,10 +242,16 @@ class GradWrite(Event):
     after: Gradient | None = None
     site: Site | None = None
 
+    @property
+    def unseen(self) -> bool:
+        """Whether this is a balance error."""
+        return self.how == UNSEEN
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataWrite(Event):
-    """A change of a leaf's values; `how` is what did it (`.data =`, `sub_`, `SGD.step`)."""
+    """A change of a leaf's values; `how` is what did it (`.data =`, `sub_`, `SGD.step`, or `UNSEEN`
+    for a balance error)."""
 
     kind: ClassVar[str] = "data_write"
     leaf: int
@@ -247,6 +259,11 @@ class DataWrite(Event):
     before: Gradient | None = None
     after: Gradient | None = None
     site: Site | None = None
+
+    @property
+    def unseen(self) -> bool:
+        """Whether this is a balance error."""
+        return self.how == UNSEEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,6 +214,8 @@ class Sayings:
         where = (event.site.statement or event.site.text) if event.site is not None else name
         norm = "‖g‖" if what else "‖x‖"
         text = f"{name}  {words.change(event.before, event.after, norm=norm)}  ({event.how})"
+        if event.unseen:
+            return Said("balance error", name, None, text, Tone.WRONG)
         return Said(kind, where, event.site, text, Tone.GRAD)
 
     @_say.register

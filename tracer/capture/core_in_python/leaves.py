@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import Any
 
 from tracer.capture.core_in_python.probes import SAME, PassState
-from tracer.capture.core_in_python.tape import NONE
+from tracer.capture.core_in_python.tape import NONE, Tape
 from tracer.records.events import EVENT_KINDS, Accumulate
 from tracer.records.stream import ACCUMULATE, ENTRY_PARTIAL, ENTRY_STATS
 
@@ -21,10 +21,11 @@ _STATISTICS_AT = {ENTRY_STATS: 5, ENTRY_PARTIAL: 7}
 class Leaf:
     """What was last observed of one leaf: entries of its `.grad` and values, and their mark.
 
-    `mark` is the values' version and address.
+    `mark` is the values' version and address; `meta` is that of both, 0 while it is what the trace
+    says of the leaf.
     """
 
-    __slots__ = ("data", "grad", "id", "mark", "ref")
+    __slots__ = ("data", "grad", "id", "mark", "meta", "ref")
 
     def __init__(
         self, id: int, ref: weakref.ref[Any], grad: bytes, data: bytes, mark: tuple[int, int]
@@ -34,6 +35,7 @@ class Leaf:
         self.grad = grad
         self.data = data
         self.mark = mark
+        self.meta = 0
 
 
 class Book:
@@ -55,13 +57,27 @@ class Book:
 
     def may_concern(self, tensor: Any) -> bool:
         """Whether writing to a tensor that is no leaf may write to one, or to its `.grad`."""
-        return id(tensor) in self.aliases or tensor._is_view() or tensor._cdata in self.grads
+        if tensor._is_view() or tensor.data_ptr() in self.aliases:
+            return True
+        return tensor._cdata in self.grads
 
     def compare_grad(self, leaf: Leaf, found: bytes) -> None:
         """Tell of a `.grad` that is not what was last observed, and take it for known."""
         if not same_entry(found, leaf.grad):
             self.unseen(leaf, leaf.grad, found)
             leaf.grad = found
+
+    def changed(self, tape: Tape, leaves: dict[int, tuple[Any, Leaf]]) -> list[int]:
+        """The numbers of those leaves that hold something else than what was last observed.
+
+        Every element is read, as not every write counts as a new version; NONE stands for what is
+        not watched.
+        """
+        return [
+            number
+            for number, (tensor, leaf) in leaves.items()
+            if leaf.data != NONE and tape.entry(tensor, leaf.meta) != leaf.data
+        ]
 
 
 def read_mark(tensor: Any) -> tuple[int, int]:
@@ -118,10 +134,10 @@ class LeafProbe:
     def _enter(self, gradients: tuple[Any, ...]) -> None:
         state, tape, (gradient, *_) = self.state, self.state.tape, gradients
         self.settle()
-        self._before = tape.entry(self.tensor.grad)
+        self._before = tape.entry(self.tensor.grad, self.leaf.meta)
         self.book.compare_grad(self.leaf, self._before)
         same = self.same and gradient is not None
-        self._incoming = SAME if same else tape.entry(gradient)
+        self._incoming = SAME if same else tape.entry(gradient, self.leaf.meta)
         self._seq = tape.next_seq()
         state.order += 1
         state.node_count += 1
@@ -142,8 +158,9 @@ class LeafProbe:
         if grad is not None:
             self.book.grads[grad._cdata] = self.leaf
         taken = self._before == NONE and grad is not None and self._incoming == SAME
-        after = self._incoming if taken and self.sent else tape.entry(grad)
-        self.leaf.grad = self.sent if taken and self.sent else after
+        taken = taken and bool(self.sent) and not self.leaf.meta
+        after = self._incoming if taken else tape.entry(grad, self.leaf.meta)
+        self.leaf.grad = self.sent if taken else after
         fixed = ACCUMULATE.pack(self.leaf.id, self.node, self._order, -1)
         payload = b"".join((fixed, self._before, self._incoming, after))
         tape.put_frame(_ACCUMULATE_CODE, self.state.id, seq, self._begin - tape.origin, payload)

@@ -196,8 +196,10 @@ class ModeCore:
         if (kwargs and "out" in kwargs) or type(target) not in (TORCH.tensor, TORCH.parameter):
             return False, None
         leaf = self.book.find(target)
-        if leaf is None:
-            return op.action == _SET_GRAD or not self._may_concern(target), None
+        gives = len(args) == 2 and args[1] is not None
+        if leaf is None:  # given a `.grad`, one that no pass has met yet may be a leaf from now on
+            set_grad = op.action == _SET_GRAD
+            return (not gives if set_grad else not self._may_concern(target)), None
         if op.action == _SET_GRAD:
             return len(args) == 2 and args[1] is None and not self._current().pass_id, leaf
         return True, leaf
@@ -234,15 +236,16 @@ class ModeCore:
 
     def _read_before(self, op: Op, leaf: Leaf, tensor: Any) -> bytes:
         if op.action == _WRITE:
-            return leaf.data if read_mark(tensor) == leaf.mark else self._tape.entry(tensor)
-        before = self._tape.entry(tensor.grad)
+            same = read_mark(tensor) == leaf.mark
+            return leaf.data if same else self._tape.entry(tensor, leaf.meta)
+        before = self._tape.entry(tensor.grad, leaf.meta)
         if self.book is not None:
             self.book.compare_grad(leaf, before)
         return before
 
     def _enter_write(self, op: Op, leaf: Leaf, tensor: Any, before: bytes) -> None:
         if op.action == _WRITE:
-            leaf.data = self._tape.entry(tensor)
+            leaf.data = self._tape.entry(tensor, leaf.meta)
             leaf.mark = read_mark(tensor)
             self._put_write(op, leaf, _DATA_WRITE_CODE, before, leaf.data)
         else:

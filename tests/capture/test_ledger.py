@@ -1,0 +1,185 @@
+"""Whatever changes a leaf or its `.grad` has an entry, even what nobody could see being done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tracer
+from tracer.records import DataWrite, GradWrite, TraceRecord
+
+Told = list[tuple[Any, ...]]
+
+
+def told(trace: TraceRecord, kind: type[GradWrite] | type[DataWrite] = GradWrite) -> Told:
+    """(how, values before, values after) of each write."""
+    return [
+        (event.how, event.before and event.before.values, event.after and event.after.values)
+        for event in trace.events
+        if isinstance(event, kind)
+    ]
+
+
+def leaf() -> Tensor:
+    return torch.tensor([1.0, 2.0], requires_grad=True)
+
+
+UNSEEN = "a write that could not be observed"
+
+
+def test_a_grad_assigned_to_a_leaf_that_no_pass_has_met_is_entered() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        x.grad = torch.tensor([3.0, 4.0])
+        (x * 2).sum().backward()
+        x.grad = None
+    assert told(trace.record) == [
+        (".grad =", None, (3.0, 4.0)),
+        (".grad =", (5.0, 6.0), None),
+    ]
+    (found,) = trace.record.leaves.values()
+    assert found.grad is None
+
+
+@pytest.mark.parametrize("by", ["numpy", "the grad's own numpy"])
+def test_a_write_nobody_could_observe_is_a_balance_error(by: str) -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        handle = x.detach().numpy()
+        (x * 2).sum().backward()
+        if by == "the grad's own numpy":
+            assert x.grad is not None
+            x.grad.numpy()[0] = 9.0
+        else:
+            handle[0] = 5.0
+        (x * 2).sum().backward()
+    expected = {
+        "numpy": ((1.0, 2.0), (5.0, 2.0)),
+        "the grad's own numpy": ((2.0, 2.0), (9.0, 2.0)),
+    }[by]
+    kind = GradWrite if by == "the grad's own numpy" else DataWrite
+    assert told(trace.record, kind) == [(UNSEEN, *expected)]
+    (entry,) = (event for event in trace.record.events if isinstance(event, kind))
+    assert entry.unseen
+    assert entry.site is None
+    (line,) = (line for line in trace.timeline().splitlines() if "balance error" in line)
+    assert UNSEEN in line
+
+
+def test_a_write_after_the_last_pass_is_seen_when_the_recording_ends() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        (x * 2).sum().backward()
+        x.detach().numpy()[0] = 5.0
+        assert x.grad is not None
+        x.grad.numpy()[1] = 7.0
+    assert told(trace.record) == [(UNSEEN, (2.0, 2.0), (2.0, 7.0))]
+    assert told(trace.record, DataWrite) == [(UNSEEN, (1.0, 2.0), (5.0, 2.0))]
+
+
+def test_a_handle_taken_before_any_pass_is_known_for_what_it_is() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        data, detached = x.data, x.detach()
+        (x * 2).sum().backward()
+        data.add_(1)
+        detached.mul_(2)
+        torch.from_numpy(detached.numpy())[1:].fill_(5.0)
+    assert told(trace.record, DataWrite) == [
+        ("add_", (1.0, 2.0), (2.0, 3.0)),
+        ("mul_", (2.0, 3.0), (4.0, 6.0)),
+        ("fill_", (4.0, 6.0), (4.0, 5.0)),
+    ]
+
+
+def test_a_grad_written_through_its_data_is_the_leafs() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        (x * 2).sum().backward()
+        assert x.grad is not None
+        x.grad.data.mul_(2)
+        x.grad.data[0] = 1.0
+        x.grad.detach().zero_()
+    assert told(trace.record) == [
+        ("mul_", (2.0, 2.0), (4.0, 4.0)),
+        ("__setitem__", (4.0, 4.0), (1.0, 4.0)),
+        ("zero_", (1.0, 4.0), (0.0, 0.0)),
+    ]
+
+
+def test_clearing_and_clipping_say_how() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        sgd = torch.optim.SGD([x])
+        (x * 2).sum().backward()
+        nn.utils.clip_grad_value_([x], 0.5)
+        sgd.zero_grad(set_to_none=False)
+        sgd.zero_grad()
+    assert told(trace.record) == [
+        ("torch._foreach_clamp_min_", (2.0, 2.0), (2.0, 2.0)),
+        ("torch._foreach_clamp_max_", (2.0, 2.0), (0.5, 0.5)),
+        ("zero_", (0.5, 0.5), (0.0, 0.0)),
+        (".grad =", (0.0, 0.0), None),
+    ]
+
+
+# ---- tensors that are swapped
+
+
+@pytest.fixture
+def swapping() -> Iterator[None]:
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    yield
+    torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@pytest.mark.usefixtures("swapping")
+def test_a_model_can_be_converted_by_swapping_while_it_is_traced() -> None:
+    model = nn.Linear(2, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 2.0]]))
+    with tracer.trace() as trace:
+        model(torch.ones(1, 2)).sum().backward()
+        model.double()
+        model(torch.ones(1, 2).double()).sum().backward()
+    weight = model.weight
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float64
+    record = trace.record
+    assert [leaf.name for leaf in record.leaves.values()] == ["model.bias", "model.weight"]
+    writes = [e for e in record.events if isinstance(e, (DataWrite, GradWrite)) and e.leaf == 2]
+    assert [event.how for event in writes] == [".grad =", "swap_tensors", ".grad ="]
+    assert [event.after.meta.dtype for event in writes if event.after] == ["float64"] * 2
+    assert [event.after.values for event in writes if event.after] == [(1.0, 2.0), (1.0, 1.0)]
+    assert weight.grad.tolist() == [[2.0, 2.0]]
+
+
+def test_a_tensor_with_a_weak_reference_of_the_users_is_not_swapped_all_the_same() -> None:
+    import weakref
+
+    with tracer.trace():
+        x, y = leaf(), leaf()
+        (x * y).sum().backward()
+        held = weakref.ref(x)
+        with pytest.raises(RuntimeError, match="Cannot swap t1 because it has weakref"):
+            torch.utils.swap_tensors(x, y)
+        del held
+        torch.utils.swap_tensors(x, y)
+
+
+def test_data_of_another_dtype_keeps_its_metadata() -> None:
+    with tracer.trace() as trace:
+        model = nn.Linear(1, 1, bias=False)
+        model(torch.ones(1, 1)).sum().backward()
+        model.zero_grad()
+        model.double()
+        model(torch.ones(1, 1).double()).sum().backward()
+        model.float()
+    dtypes = [e.after.meta.dtype for e in trace.record.events.select(kinds=("data_write",))]  # type: ignore[attr-defined]
+    assert dtypes == ["float64", "float32"]
+    ends = [e.after.meta.dtype for e in trace.record.events.select(kinds=("accumulate",))]  # type: ignore[attr-defined]
+    assert ends == ["float32", "float64"]
