@@ -21,6 +21,22 @@ KEPT: dict[str, list[Instruction]] = {
         ("backward", [0], ""),
         ("clip", "norm"),
     ],
+    "data taken before any pass is written to after the last": [
+        ("leaf", "f32", 0, 0),
+        ("unary", "data", 0),
+        ("backward", [0], ""),
+        ("in_place", "add_", 1, 0),
+    ],
+    "a view that PyTorch forbids to ask for its node": [
+        ("leaf", "f32", 1, 0),
+        ("unary", "clone", 0),
+        ("region", "no_grad", [("unary", "view", 1)]),
+        ("in_place", "add_", 1, 0),
+        ("unary", "detach", 2),
+        ("tensor_hook", 2, "double"),
+        ("read_grad", 2),
+        ("backward", [2], "r"),
+    ],
 }
 """Programs that once showed a fault, by what they do."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tracer.capture.core import Op
 from tracer.capture.hooks import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
-from tracer.capture.readings import meta_of, node_behind
+from tracer.capture.readings import is_leaf, meta_of, node_behind
 from tracer.capture.references import OurRef
 from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
 
@@ -221,7 +221,7 @@ class Operations:
         tensor = args[0]
         ledger = self._session.ledger
         state = ledger.find(tensor)
-        if state is None and tensor.requires_grad and tensor.is_leaf:
+        if state is None and tensor.requires_grad and is_leaf(tensor):
             state = ledger.leaf(tensor)
         if state is None:
             return None

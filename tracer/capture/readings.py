@@ -57,6 +57,14 @@ def node_behind(tensor: Tensor) -> Any:
         return None
 
 
+def is_leaf(tensor: Tensor) -> bool:
+    """Whether a tensor is a leaf; not if PyTorch forbids to ask, as of the views above."""
+    try:
+        return tensor.is_leaf
+    except RuntimeError:
+        return False
+
+
 class Reader:
     """Packs entries of unusual tensors: other dtypes, layouts, subclasses, what cannot be read."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from tracer.capture.readings import is_leaf, node_behind
 from tracer.capture.saved import SiteOf, plain_attributes, saved_tensors
 from tracer.records.graph import (
     Edge,
@@ -65,18 +66,19 @@ def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]
     """The node and input that each root's gradient goes to; a leaf's is its `AccumulateGrad`.
 
     As `torch.autograd.graph.get_gradient_edge` does, the `AccumulateGrad` of a leaf is found
-    through a view of it; the caller must hold it, as nothing else does.
+    through a view of it; the caller must hold it, as nothing else does. None stands for a node that
+    PyTorch forbids to ask for, as it will the backward call.
     """
-    edges = []
+    edges: list[tuple[Fn, int]] = []
     for output in outputs:
         if isinstance(output, GradientEdge):
             edges.append((output.node, output.output_nr))
         elif isinstance(output, Tensor) and output.requires_grad:
-            fn = output.grad_fn
+            fn = node_behind(output)
             if fn is not None:
                 edges.append((fn, output.output_nr))
             else:
-                edges.append((_accumulate_grad(output), 0))
+                edges.append((_accumulate_grad(output) if is_leaf(output) else None, 0))
     return edges
 
 
