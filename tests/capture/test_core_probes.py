@@ -335,6 +335,13 @@ def test_a_node_that_raised_is_left_open_and_abandoned(probing: ModuleType) -> N
     assert failed.received[0].values == (3.0, 3.0)
 
 
+def tape_with_meta_of(core: ModuleType, meta_of: Any) -> Any:
+    """A tape that asks this of each gradient that user code may have made."""
+    tape = make_tape(core)
+    tape.meta_of = meta_of
+    return tape
+
+
 def test_our_own_failure_goes_to_fault_and_not_to_the_engine(probing: ModuleType) -> None:
     def fail(tensor: Tensor) -> bytes:
         raise LookupError("a fault of our own")
@@ -343,8 +350,8 @@ def test_our_own_failure_goes_to_fault_and_not_to_the_engine(probing: ModuleType
     expected = torch.autograd.grad(root, (x, w), retain_graph=True)
     run = Run(probing, root)
     faults = Faults()
-    state = probing.PassState(probing.Tape(fail, 16, False), 2, ours, faults)
-    hooks = [fn.register_prehook(probing.NodeProbe(state, 0, b"")) for fn in run.fns[:2]]
+    state = probing.PassState(tape_with_meta_of(probing, fail), 2, ours, faults)
+    hooks = [fn.register_prehook(probing.NodeProbe(state, 0, b"", False)) for fn in run.fns[:2]]
     root.backward()
     run.end()
     probing.detach(state, hooks)
@@ -363,9 +370,9 @@ def test_a_failure_while_user_code_is_watched_goes_to_fault_too(probing: ModuleT
     faults = Faults()
     x = torch.ones(2, requires_grad=True)
     root = x.sum()
-    state = probing.PassState(probing.Tape(fail, 16, False), 1, ours, faults)
+    state = probing.PassState(tape_with_meta_of(probing, fail), 1, ours, faults)
     state.guarded = 1
-    hooks = root.grad_fn.register_prehook(probing.NodeProbe(state, 0, b""))
+    hooks = root.grad_fn.register_prehook(probing.NodeProbe(state, 0, b"", False))
     root.backward()
     assert [str(error) for error in faults.errors] == ["a fault of our own"]
     assert x.grad.tolist() == [1.0, 1.0]
@@ -378,8 +385,8 @@ def test_a_fault_that_cannot_be_told_is_not_the_users_either(probing: ModuleType
 
     x = torch.ones(2, requires_grad=True)
     root = x.sum()
-    state = probing.PassState(probing.Tape(fail, 16, False), 1, ours, fail)
-    hooks = root.grad_fn.register_prehook(probing.NodeProbe(state, 0, b""))
+    state = probing.PassState(tape_with_meta_of(probing, fail), 1, ours, fail)
+    hooks = root.grad_fn.register_prehook(probing.NodeProbe(state, 0, b"", False))
     root.backward()
     assert x.grad.tolist() == [1.0, 1.0]
     hooks.clear()
@@ -392,9 +399,9 @@ def test_the_users_interrupt_leaves_the_engine(probing: ModuleType, guarded: int
 
     faults = Faults()
     root = torch.ones(2, requires_grad=True).sum()
-    state = probing.PassState(probing.Tape(interrupt, 16, False), 1, ours, faults)
+    state = probing.PassState(tape_with_meta_of(probing, interrupt), 1, ours, faults)
     state.guarded = guarded
-    hooks = root.grad_fn.register_prehook(probing.NodeProbe(state, 0, b""))
+    hooks = root.grad_fn.register_prehook(probing.NodeProbe(state, 0, b"", False))
     with pytest.raises(KeyboardInterrupt):
         root.backward()
     assert faults.errors == []
