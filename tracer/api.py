@@ -18,12 +18,14 @@ from tracer.records.graph import Graph
 from tracer.records.limits import ALL_THERE_IS, Limits, limits
 from tracer.records.picking import Selection
 from tracer.records.trace import TraceRecord
+from tracer.records.view import View
 
 if TYPE_CHECKING:
     from rich.console import Group
 
     from tracer.capture.session import Session
     from tracer.render.picture import Picture
+    from tracer.report.pictures import PassPicture
     from tracer.store.writer import TraceWriter
 
 _FORMS = {
@@ -110,46 +112,54 @@ class Trace:
         last = passes[-1].id
         raise NotInTraceError(f"there is no pass {pass_id}: the trace holds passes 1 to {last}.")
 
-    def dot(self, *, pass_id: int | None = None, like: str = "") -> str:
+    def dot(self, view: View | None = None, *, pass_id: int | None = None, like: str = "") -> str:
         """The picture of one pass (the last by default) as DOT text."""
-        chosen = self.find_pass(pass_id)
-        if like == "torchviz":
-            return str(
-                import_module("tracer.render.like_torchviz").torchviz_dot(self.record, chosen.id)
-            )
-        diagram = import_module("tracer.transforms.diagram").diagram(self.record, chosen.id)
-        return str(import_module("tracer.render.dot").to_dot(diagram))
+        return self.picture("dot", view, pass_id=pass_id, like=like).data.decode()
 
     def draw(
         self,
         path: str | os.PathLike[str],
+        view: View | None = None,
         *,
         pass_id: int | None = None,
         like: str = "",
         dpi: int | None = None,
-    ) -> Picture:
-        """Draw one pass (the last by default) to a file: `.svg`, `.png`, `.pdf` or `.dot`.
+        time_limit: float = 10.0,
+    ) -> Picture | PassPicture:
+        """Draw one pass (the last by default) to a file: `.svg`, `.png`, `.pdf`, `.dot` or `.mmd`.
 
-        `like="torchviz"` gives torchviz's own picture with the values written on it, for a trace
-        recorded with `torchviz=True`. Raises NotInTraceError for a missing pass, RenderError where
-        nothing on the machine can draw.
+        `view` says how much of the graph to show, which part, and how; by default all of it, folded
+        to what one can read. A layout that takes longer than `time_limit` seconds is tried again,
+        folded further. `like="torchviz"` gives torchviz's own picture with the values written on
+        it, for a trace recorded with `torchviz=True`. Raises NotInTraceError for a pass or a name
+        that is not there, RenderError where nothing on the machine can draw.
         """
-        picture = self.picture(os.fspath(path), pass_id=pass_id, like=like, dpi=dpi)
-        Path(path).write_bytes(picture.data)
+        picture = self.picture(
+            os.fspath(path), view, pass_id=pass_id, like=like, dpi=dpi, time_limit=time_limit
+        )
+        _write_whole(Path(path), picture.data)
         return picture
 
     def picture(
         self,
         form: str = "svg",
+        view: View | None = None,
         *,
         pass_id: int | None = None,
         like: str = "",
         dpi: int | None = None,
-    ) -> Picture:
+        time_limit: float = 10.0,
+    ) -> Picture | PassPicture:
         """Draw one pass in memory."""
-        draw_dot = import_module("tracer.render.picture").draw_dot
-        dot = self.dot(pass_id=pass_id, like=like)
-        drawn: Picture = draw_dot(dot, form) if dpi is None else draw_dot(dot, form, dpi=dpi)
+        chosen = self.find_pass(pass_id)
+        if like == "torchviz":
+            dot = import_module("tracer.render.like_torchviz").torchviz_dot(self.record, chosen.id)
+            draw_dot = import_module("tracer.render.picture").draw_dot
+            familiar: Picture = draw_dot(dot, form, dpi=dpi, timeout_s=time_limit)
+            return familiar
+        drawn: PassPicture = import_module("tracer.report.pictures").draw_view(
+            self.record, chosen.id, view or View(), form, dpi=dpi, time_limit_s=time_limit
+        )
         return drawn
 
     def timeline_lines(
@@ -328,6 +338,20 @@ def resume() -> None:
     session = _active()
     if session is not None:
         session.resume()
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that at no moment there is a part of it under its name."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _active() -> Session | None:

@@ -21,6 +21,17 @@ def test_every_line_of_text_has_an_ink_with_a_dark_counterpart() -> None:
     assert set(theme.INKS.values()) <= set(theme.DARK)
 
 
+def test_every_fill_has_a_dark_counterpart() -> None:
+    assert {theme.LEAF_STRIP, *theme.SCALE, *theme.KINDS} <= set(theme.DARK)
+
+
+def test_a_scale_goes_from_light_to_dark_for_a_printer_and_a_reader_in_the_dark() -> None:
+    printed = [luminance(fill) for fill in theme.SCALE]
+    assert printed == sorted(printed, reverse=True)
+    in_the_dark = [luminance(theme.DARK[fill]) for fill in theme.SCALE]
+    assert in_the_dark == sorted(in_the_dark)
+
+
 def test_colours_are_told_apart_by_the_style_sheet() -> None:
     dark = list(theme.DARK)
     assert len({color.lower() for color in dark}) == len(dark)
@@ -40,13 +51,15 @@ def luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+LOOKS = [look for role, look in theme.BOXES.items() if role is not Role.SEED]
+
+
 @pytest.mark.parametrize(
     ("ink", "fill"),
     [
-        (ink, look.fill)
-        for ink in theme.INKS.values()
-        for role, look in theme.BOXES.items()
-        if role is not Role.SEED
+        *product(theme.INKS.values(), (look.fill for look in LOOKS)),
+        *product([theme.INK], (*theme.SCALE, *theme.KINDS)),
+        (theme.INKS[LineRole.LEAF], theme.LEAF_STRIP),
     ],
 )
 @pytest.mark.parametrize("dark", [False, True])

@@ -47,9 +47,9 @@ from tracer.records.diagram import (
     Role,
     State,
 )
+from tracer.records.view import View
 from tracer.transforms import diagram
 from tracer.transforms.cuts import MOST_BOXES, MOST_REGIONS
-from tracer.transforms.folding import FoldOptions
 
 
 def box_of(drawn: Diagram, title: str) -> Box:
@@ -216,7 +216,7 @@ def test_modules_nest_and_hold_their_leaves() -> None:
 
 @pytest.mark.parametrize("trace", [chain(3000), branching(2000)])
 def test_large_graphs_are_drawn_without_recursion(trace: TraceRecord) -> None:
-    drawn = diagram(trace, 1, FoldOptions(fold=False))
+    drawn = diagram(trace, 1, View(fold=False))
     assert len(drawn.boxes) == len(trace.graphs[1].nodes) + 1
     assert len({box.id for box in drawn.boxes}) == len(drawn.boxes)
 

@@ -19,21 +19,23 @@ def diamond() -> Graph:
 
 
 def test_a_radius_reaches_both_ways() -> None:
-    assert focus(diamond(), 2, 1) == Part((1, 2, 4), (2,), "2 and what is near it, 1 edge far")
+    assert focus(diamond(), 2, 1) == Part((1, 2, 4), (2,), ("2 and what is near it, 1 edge far",))
     assert focus(diamond(), 2, 2).nodes == (0, 1, 2, 3, 4, 5)
 
 
 def test_a_radius_of_none_is_the_target() -> None:
-    assert focus(diamond(), "x", 0) == Part((5,), (5,), "x")
+    assert focus(diamond(), "x", 0) == Part((5,), (5,), ("x",))
 
 
 def test_upstream_is_what_a_gradient_passes_before() -> None:
-    assert upstream(diamond(), "MulBackward0") == Part((0, 1, 2), (2,), "upstream of MulBackward0")
+    assert upstream(diamond(), "MulBackward0") == Part(
+        (0, 1, 2), (2,), ("upstream of MulBackward0",)
+    )
 
 
 def test_downstream_is_what_a_gradient_passes_after() -> None:
     assert downstream(diamond(), "MulBackward0") == Part(
-        (2, 4, 5), (2,), "downstream of MulBackward0"
+        (2, 4, 5), (2,), ("downstream of MulBackward0",)
     )
 
 

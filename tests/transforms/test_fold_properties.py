@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.transforms.graphs import Tape
 from tracer.records import Edge, Graph
+from tracer.records.view import View
 from tracer.transforms.fold import fold
-from tracer.transforms.folding import Folding, FoldOptions
+from tracer.transforms.folding import Folding
 
 NAMES = ("Add", "Mul", "Exp", "View", "T", "Split")
 MODULES = ("", "net", "net.a", "net.a.0", "net.a.1", "net.a.2", "net.b", "other.0", "other.1")
@@ -72,10 +73,10 @@ def _renumbered(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def options() -> st.SearchStrategy[FoldOptions]:
+def options() -> st.SearchStrategy[View]:
     """Draw options that need no name."""
     return st.builds(
-        FoldOptions,
+        View,
         budget=st.integers(1, 30),
         depth=st.sampled_from([None, None, None, 0, 1, 2, 9]),
         fold=st.sampled_from([True, True, True, False]),
@@ -93,9 +94,7 @@ def joined(folding: Folding, *, carried: bool) -> dict[int, set[int]]:
 
 @settings(max_examples=80, deadline=None)
 @given(graphs(), options())
-def test_every_node_is_in_one_box_and_in_all_that_is_around_it(
-    graph: Graph, chosen: FoldOptions
-) -> None:
+def test_every_node_is_in_one_box_and_in_all_that_is_around_it(graph: Graph, chosen: View) -> None:
     folding = fold(graph, chosen)
     held = Counter(node for box in folding.boxes for node in box.members)
     assert held == Counter(range(len(graph.nodes)))
@@ -110,7 +109,7 @@ def test_every_node_is_in_one_box_and_in_all_that_is_around_it(
 
 @settings(max_examples=80, deadline=None)
 @given(graphs(), options())
-def test_every_edge_is_in_a_box_or_between_two(graph: Graph, chosen: FoldOptions) -> None:
+def test_every_edge_is_in_a_box_or_between_two(graph: Graph, chosen: View) -> None:
     folding = fold(graph, chosen)
     between = Counter(member for edge in folding.edges for member in edge.members)
     for edge in folding.edges:
@@ -124,7 +123,7 @@ def test_every_edge_is_in_a_box_or_between_two(graph: Graph, chosen: FoldOptions
 
 @settings(max_examples=80, deadline=None)
 @given(graphs(), options())
-def test_folding_makes_no_cycle(graph: Graph, chosen: FoldOptions) -> None:
+def test_folding_makes_no_cycle(graph: Graph, chosen: View) -> None:
     folding = fold(graph, chosen)
     assert all(edge.carried or edge.source != edge.target for edge in folding.edges)
     TopologicalSorter(joined(folding, carried=False)).prepare()
@@ -134,7 +133,7 @@ def test_folding_makes_no_cycle(graph: Graph, chosen: FoldOptions) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(graphs(), options())
-def test_what_reached_another_still_reaches_it(graph: Graph, chosen: FoldOptions) -> None:
+def test_what_reached_another_still_reaches_it(graph: Graph, chosen: View) -> None:
     folding = fold(graph, chosen)
     below = reached(joined(folding, carried=True), range(len(folding.groups)))
     onwards = {node: {e.target for e in edges} for node, edges in graph.edges_from.items()}
@@ -159,12 +158,12 @@ def reached(links: dict[int, set[int]], items: range) -> dict[int, set[int]]:
 @settings(max_examples=80, deadline=None)
 @given(graphs(), st.integers(1, 30))
 def test_no_more_boxes_than_the_budget(graph: Graph, budget: int) -> None:
-    assert len(fold(graph, FoldOptions(budget=budget)).boxes) <= budget
+    assert len(fold(graph, View(budget=budget)).boxes) <= budget
 
 
 @settings(max_examples=80, deadline=None)
 @given(graphs(), options())
-def test_blocks_laid_on_one_another_are_equal(graph: Graph, chosen: FoldOptions) -> None:
+def test_blocks_laid_on_one_another_are_equal(graph: Graph, chosen: View) -> None:
     for group in fold(graph, chosen).groups:
         assert len(group.blocks) % group.repeat == 0
         assert len({structure(graph, block) for block in group.blocks}) == 1
@@ -189,7 +188,7 @@ def slot_of(graph: Graph, edge: Edge) -> int:
 
 @settings(max_examples=40, deadline=None)
 @given(graphs(), options())
-def test_folding_twice_gives_the_same(graph: Graph, chosen: FoldOptions) -> None:
+def test_folding_twice_gives_the_same(graph: Graph, chosen: View) -> None:
     assert fold(graph, chosen) == fold(graph, chosen)
 
 
@@ -199,5 +198,5 @@ def test_what_is_to_be_expanded_is_open(graph: Graph, budget: int, data: st.Data
     names = sorted({node.module.path for node in graph.nodes if node.module is not None})
     if names:
         name = data.draw(st.sampled_from(names))
-        folding = fold(graph, FoldOptions(budget=budget, expand=(name,)))
+        folding = fold(graph, View(budget=budget, expand=(name,)))
         assert not [g for g in folding.boxes if g.name == name and g.main is None]

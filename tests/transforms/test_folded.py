@@ -23,10 +23,8 @@ from tracer.records import (
     TraceRecord,
 )
 from tracer.records.diagram import Arrow, Box, Diagram, Flow, LineRole, Region, Role, State
+from tracer.records.view import View
 from tracer.transforms import diagram
-from tracer.transforms.focus import downstream, focus
-from tracer.transforms.folding import FoldOptions
-from tracer.transforms.paths import paths
 
 
 def depth(node: Node) -> float:
@@ -75,7 +73,7 @@ def changed(trace: TraceRecord, node: int, **fields: object) -> TraceRecord:
 
 
 def test_a_folded_block_says_how_often_it_stands_and_what_norms_are_inside() -> None:
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=7))
+    drawn = diagram(TRANSFORMER, 1, View(budget=7))
     box = box_of(drawn, "h.0–11")
     assert texts(box) == ["h.0–11", "Block · 336 nodes, 144 leaves", "‖g‖ 0.5 … 2048"]
     assert (box.role, box.repeat, box.count, box.magnitude) == (Role.FOLDED, 12, 480, 2048.0)
@@ -88,27 +86,27 @@ def test_a_folded_block_says_how_often_it_stands_and_what_norms_are_inside() -> 
 
 
 def test_an_operation_on_its_own_is_drawn_as_in_a_small_picture() -> None:
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=7))
+    drawn = diagram(TRANSFORMER, 1, View(budget=7))
     assert texts(box_of(drawn, "wte · Embedding"))[1] == "EmbeddingBackward0 · (4,8) f32"
 
 
 def test_views_are_named_in_the_tooltip_of_what_they_serve() -> None:
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=7))
-    box = box_of(drawn, "lm_head · Mm")
+    drawn = diagram(TRANSFORMER, 1, View(budget=7))
+    box = box_of(drawn, "lm_head · Linear")
     assert (box.count, box.tooltip.split("\n")[-1]) == (2, "with TBackward0")
 
 
 def test_operations_laid_on_one_another_keep_what_they_have_in_common() -> None:
     drawn = diagram(traced(graphs.lstm(100), lambda node: float(node.call)), 1)
     box = box_of(drawn, "Mm · gates = h @ w + b")
-    assert texts(box)[1:] == ["MmBackward0 · (4,32) f32 · line 3 · 100 times", "‖g‖ 1 … 100"]
+    assert texts(box)[1:] == ["MmBackward0 · (4,32) f32 · line 3"]
     assert (box.link, box.role) == ("net.py:3", Role.OPERATION)
 
 
 def test_leaves_laid_on_one_another_count_themselves() -> None:
     drawn = diagram(traced(graphs.wide(100)), 1)
     box = box_of(drawn, "leaves[0]–leaves[99]")
-    assert texts(box)[1:] == ["100 leaves · (8,) f32", "‖g‖ 1"]
+    assert texts(box)[1:] == ["100 leaves · (8,) f32"]
     assert box.role is Role.LEAF
 
 
@@ -120,14 +118,14 @@ def test_a_block_that_receives_nothing_but_zeros_says_so() -> None:
         if not isinstance(event, Accumulate)
     )
     trace = replace(traced(graphs.mlp(50)), events=EventList(events))
-    box = box_of(diagram(trace, 1, FoldOptions(budget=3)), "0–99")
+    box = box_of(diagram(trace, 1, View(budget=3)), "0–99")
     assert texts(box)[2:] == ["0", "100 of 250 not run in this pass"]
     assert box.state is State.ZERO
 
 
 def test_a_block_that_did_not_run_is_idle() -> None:
     trace = replace(traced(graphs.mlp(50)), events=EventList())
-    box = box_of(diagram(trace, 1, FoldOptions(budget=3)), "0–99")
+    box = box_of(diagram(trace, 1, View(budget=3)), "0–99")
     assert (texts(box)[2:], box.state) == (["not run in this pass"], State.IDLE)
 
 
@@ -135,7 +133,7 @@ def test_a_block_in_which_nan_begins_names_the_operation() -> None:
     trace = TRANSFORMER
     softmax = [n.id for n in trace.graphs[1].nodes if n.name == "SoftmaxBackward0"][4]
     broken = Gradient(TensorMeta((4, 8)), math.nan, math.nan, math.nan, math.nan, 0, 3, 0)
-    drawn = diagram(changed(trace, softmax, returned=(broken,)), 1, FoldOptions(budget=7))
+    drawn = diagram(changed(trace, softmax, returned=(broken,)), 1, View(budget=7))
     box = box_of(drawn, "h.0–11")
     assert (box.state, texts(box)[-1]) == (State.WRONG, "begins at Softmax")
     assert box.lines[-1].role is LineRole.ALARM
@@ -145,7 +143,7 @@ def test_nan_that_arrives_is_counted() -> None:
     trace = TRANSFORMER
     softmax = [n.id for n in trace.graphs[1].nodes if n.name == "SoftmaxBackward0"][4]
     broken = Gradient(TensorMeta((4, 8)), math.nan, math.nan, math.nan, math.nan, 0, 3, 0)
-    drawn = diagram(changed(trace, softmax, received=(broken,)), 1, FoldOptions(budget=7))
+    drawn = diagram(changed(trace, softmax, received=(broken,)), 1, View(budget=7))
     assert "NaN or Inf in 1 of 480" in texts(box_of(drawn, "h.0–11"))
 
 
@@ -153,7 +151,7 @@ def test_a_block_in_which_a_node_raised_says_what() -> None:
     (record,) = TRANSFORMER.passes
     node = next(n.id for n in TRANSFORMER.graphs[1].nodes if n.name == "GeluBackward0")
     failed = replace(record, outcome=Outcome("RuntimeError", "no", node))
-    drawn = diagram(replace(TRANSFORMER, passes=(failed,)), 1, FoldOptions(budget=7))
+    drawn = diagram(replace(TRANSFORMER, passes=(failed,)), 1, View(budget=7))
     assert texts(box_of(drawn, "h.0–11"))[-1] == "raised RuntimeError at Gelu"
 
 
@@ -167,14 +165,14 @@ def hooked(trace: TraceRecord, node: int) -> TraceRecord:
 
 def test_a_hook_on_what_is_folded_is_counted() -> None:
     inside = next(n.id for n in TRANSFORMER.graphs[1].nodes if n.name == "GeluBackward0")
-    drawn = diagram(hooked(TRANSFORMER, inside), 1, FoldOptions(budget=7))
+    drawn = diagram(hooked(TRANSFORMER, inside), 1, View(budget=7))
     assert "1 hook ran inside" in texts(box_of(drawn, "h.0–11"))
     assert not [box for box in drawn.boxes if box.role is Role.HOOK]
 
 
 def test_a_hook_on_an_operation_of_its_own_is_drawn() -> None:
     root = TRANSFORMER.graphs[1].roots[0].node
-    drawn = diagram(hooked(TRANSFORMER, root), 1, FoldOptions(budget=10))
+    drawn = diagram(hooked(TRANSFORMER, root), 1, View(budget=10))
     (hook,) = [box for box in drawn.boxes if box.role is Role.HOOK]
     assert [arrow.target for arrow in drawn.arrows if arrow.source == "s0"] == [hook.id]
 
@@ -183,9 +181,7 @@ def test_a_hook_on_an_operation_of_its_own_is_drawn() -> None:
 
 
 def test_an_arrow_between_blocks_says_what_flowed() -> None:
-    drawn = diagram(
-        traced(graphs.mlp(50), lambda node: float(node.id + 1)), 1, FoldOptions(budget=4)
-    )
+    drawn = diagram(traced(graphs.mlp(50), lambda node: float(node.id + 1)), 1, View(budget=4))
     inside, back = (
         next(arrow for arrow in drawn.arrows if arrow.flow is flow and arrow.count > 1)
         for flow in (Flow.FLOWS, Flow.CARRIED)
@@ -199,20 +195,20 @@ def test_an_arrow_between_blocks_says_what_flowed() -> None:
 
 
 def test_an_arrow_of_one_gradient_says_it_as_in_a_small_picture() -> None:
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=7))
-    assert arrow_between(drawn, "lm_head · Mm", "ln_f").text == "‖g‖=0.5"
+    drawn = diagram(TRANSFORMER, 1, View(budget=7))
+    assert arrow_between(drawn, "lm_head · Linear", "ln_f · LayerNorm").text == "‖g‖=0.5"
 
 
 def test_an_arrow_over_which_nothing_flowed_is_part_of_the_graph() -> None:
     trace = replace(traced(graphs.mlp(50)), events=EventList())
-    drawn = diagram(trace, 1, FoldOptions(budget=3))
+    drawn = diagram(trace, 1, View(budget=3))
     arrow = arrow_between(drawn, "loss = y.sum()", "0–99")
     assert (arrow.flow, arrow.state, arrow.text) == (Flow.PART, State.IDLE, "")
 
 
 def test_every_arrow_joins_boxes_that_are_there() -> None:
     for budget in (1, 5, 20, 60):
-        drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=budget))
+        drawn = diagram(TRANSFORMER, 1, View(budget=budget))
         names = [box.id for box in drawn.boxes]
         assert len(set(names)) == len(names)
         assert {end for a in drawn.arrows for end in (a.source, a.target)} <= set(names)
@@ -225,23 +221,23 @@ def test_every_arrow_joins_boxes_that_are_there() -> None:
 
 
 def test_open_modules_are_frames_in_one_another() -> None:
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=12))
+    drawn = diagram(TRANSFORMER, 1, View(budget=12))
     assert [(r.title, r.detail, r.repeat) for r in all_regions(drawn)] == [
         ("model", "GPT", 1), ("transformer", "Decoder", 1), ("h.0–11", "Block", 12)
     ]  # fmt: skip
 
 
 def test_the_picture_says_what_it_folded() -> None:
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=12))
+    drawn = diagram(TRANSFORMER, 1, View(budget=12))
     assert drawn.notes == (
         "493 nodes folded into 12 boxes; ×12 stands for 12 alike",
-        "dashed back: what one repetition hands to the next",
+        "↻ what one repetition hands to the next, in the order that gradients flow",
     )
 
 
 def test_a_graph_within_the_budget_is_drawn_as_ever() -> None:
     trace = traced(graphs.mlp(3))
-    assert diagram(trace, 1) == diagram(trace, 1, FoldOptions(fold=False))
+    assert diagram(trace, 1) == diagram(trace, 1, View(fold=False))
 
 
 # ---- parts
@@ -249,7 +245,7 @@ def test_a_graph_within_the_budget_is_drawn_as_ever() -> None:
 
 def test_a_part_leaves_out_the_rest_and_says_so() -> None:
     trace = traced(graphs.mlp(3))
-    drawn = diagram(trace, 1, part=focus(trace.graphs[1], "model.0.bias", 1))
+    drawn = diagram(trace, 1, View(focus="model.0.bias", radius=1))
     assert [box.id for box in drawn.boxes] == ["n11", "n13"]
     assert drawn.notes == (
         "model.0.bias and what is near it, 1 edge far",
@@ -258,31 +254,29 @@ def test_a_part_leaves_out_the_rest_and_says_so() -> None:
 
 
 def test_a_large_part_is_folded() -> None:
-    part = downstream(TRANSFORMER.graphs[1], "h.5")
-    drawn = diagram(TRANSFORMER, 1, FoldOptions(budget=7), part)
+    drawn = diagram(TRANSFORMER, 1, View(budget=7, downstream="h.5"))
     assert [box.lines[0].text for box in drawn.boxes if box.repeat > 1] == ["h.0–5"]
 
 
 def test_paths_are_a_part() -> None:
     trace = traced(graphs.mlp(3))
-    found = paths(trace.graphs[1], 0, "model.2.weight")
-    drawn = diagram(trace, 1, part=found.part)
+    drawn = diagram(trace, 1, View(path=("0", "model.2.weight")))
     assert drawn.notes[0] == "1 path from 0 to model.2.weight"
 
 
 def test_a_seed_outside_of_the_part_is_left_out() -> None:
     trace = traced(graphs.mlp(3))
-    drawn = diagram(trace, 1, part=downstream(trace.graphs[1], "model.2"))
+    drawn = diagram(trace, 1, View(downstream="model.2"))
     assert not [box for box in drawn.boxes if box.role is Role.SEED]
 
 
 def test_a_name_to_expand_that_is_not_there_is_refused() -> None:
     with pytest.raises(NotInTraceError, match="nothing in this graph is called 'hh'"):
-        diagram(TRANSFORMER, 1, FoldOptions(expand=("hh",)))
+        diagram(TRANSFORMER, 1, View(expand=("hh",)))
 
 
 def test_a_picture_of_one_box_holds_everything() -> None:
     tape = Tape()
     trace = traced(tape.graph(tape.op("Sum", tape.leaf("x"))))
-    drawn = diagram(trace, 1, FoldOptions(budget=1))
+    drawn = diagram(trace, 1, View(budget=1))
     assert [box.count for box in drawn.boxes if box.role is Role.FOLDED] == [2]

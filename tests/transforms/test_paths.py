@@ -37,7 +37,7 @@ def test_all_paths_share_one_part_of_the_graph() -> None:
         "SubBackward0", "AddBackward0", "MulBackward0", "ExpBackward0", "AccumulateGrad"
     ]  # fmt: skip
     assert (found.count, found.turned, found.sources, found.targets) == (2, False, (0,), (6,))
-    assert found.part == Part(found.nodes, (0, 6), "2 paths from 0 to x")
+    assert found.part == Part(found.nodes, (0, 6), ("2 paths from 0 to x",))
     assert as_nodes(found) == [[0, 1, 3, 6], [0, 1, 4, 6]]
 
 

@@ -8,11 +8,17 @@ import click
 
 from tracer.cli.files import check_folder, open_trace
 from tracer.cli.progress import working
+from tracer.cli.view_options import view_options
+from tracer.records.view import View
 
 EPILOG = """\b
 Examples:
   tracer draw train.trace
   tracer draw train.trace -o train.png --pass 3 --dpi 200
+  tracer draw train.trace --depth 2 --expand encoder.layers.3
+  tracer draw train.trace --focus encoder.layers.3.linear1 --radius 4
+  tracer draw train.trace --path loss embed.weight -o why.svg
+  tracer draw train.trace -o readme.mmd
   tracer draw train.trace --like torchviz -o familiar.svg
 """
 
@@ -24,7 +30,7 @@ Examples:
     "--output",
     metavar="PICTURE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A .svg, .png, .pdf or .dot file.  [default: an .svg named after FILE]",
+    help="A .svg, .png, .pdf, .dot or .mmd file.  [default: an .svg named after FILE]",
 )
 @click.option("--pass", "pass_id", metavar="N", type=int, help="Draw pass N.  [default: the last]")
 @click.option(
@@ -33,14 +39,38 @@ Examples:
     help="torchviz's own drawing with our values on it; record with `tracer run --torchviz`.",
 )
 @click.option("--dpi", metavar="N", type=click.IntRange(10, 1200), help="Resolution of a PNG.")
+@click.option(
+    "--time-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    help="For the layout; one that takes longer is folded further.  [default: 10]",
+)
+@view_options
 def command(
-    *, file: Path, output: Path | None, pass_id: int | None, like: str | None, dpi: int | None
+    *,
+    file: Path,
+    output: Path | None,
+    pass_id: int | None,
+    like: str | None,
+    dpi: int | None,
+    time_limit: float,
+    view: View,
 ) -> None:
-    """Draw a pass of a trace: gradients, hooks, sums and cuts."""
+    """Draw a pass of a trace: gradients, hooks, sums and cuts.
+
+    A large graph is folded by what it means (modules, loops, equal blocks) to what one can read;
+    the options say how much of it to open, which part to show, and what to colour it by.
+    """
     path = output or Path(file.with_suffix(".svg").name)
     check_folder(path)
     trace = open_trace(file)
     with working(f"drawing {path}"):
-        trace.draw(path, pass_id=pass_id, like=like or "", dpi=dpi)
+        picture = trace.draw(
+            path, view, pass_id=pass_id, like=like or "", dpi=dpi, time_limit=time_limit
+        )
     drawn = trace.find_pass(pass_id)
-    click.echo(f"{path}: pass {drawn.id} of {len(trace.passes)}")
+    by = f", drawn by {picture.engine}" if picture.engine != "none" else ""
+    click.echo(f"{path}: pass {drawn.id} of {len(trace.passes)}{by}")
+    for note in picture.advice:
+        click.echo(f"  {note}", err=True)

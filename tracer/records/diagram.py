@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Role(str, Enum):
-    """What a box stands for."""
+    """What a box stands for; `carry` is the way to the next repetition of what is around it."""
 
     OPERATION = "operation"
     LEAF = "leaf"
@@ -18,17 +18,19 @@ class Role(str, Enum):
     SEED = "seed"
     CUT = "cut"
     FOLDED = "folded"
+    CARRY = "carry"
 
 
 class LineRole(str, Enum):
     """What a line of a box says: `title` its own text, `detail` what it is, `sum` how contributions
-    add up, `grad` what became of a `.grad`, `hook` what a hook did, `note` what else to know,
-    `alarm` what is wrong."""
+    add up, `grad` what became of a `.grad`, `leaf` that of a parameter which has no box of its own,
+    `hook` what a hook did, `note` what else to know, `alarm` what is wrong."""
 
     TITLE = "title"
     DETAIL = "detail"
     SUM = "sum"
     GRAD = "grad"
+    LEAF = "leaf"
     HOOK = "hook"
     NOTE = "note"
     ALARM = "alarm"
@@ -58,7 +60,8 @@ class Box:
 
     `step` is when it ran, counted from 1 over all nodes and hooks of the pass; `nodes` are those of
     the graph that it stands for; `link` is `file:line`; `magnitude` the norm of what it received.
-    A folded box holds `count` nodes and stands for `repeat` equal blocks.
+    A folded box holds `count` nodes and stands for `repeat` equal blocks. `shade` is the one of the
+    diagram's legend that its colour has.
     """
 
     id: str
@@ -72,6 +75,7 @@ class Box:
     magnitude: float | None = None
     count: int = 1
     repeat: int = 1
+    shade: int | None = None
 
 
 class Flow(str, Enum):
@@ -136,6 +140,23 @@ class Title:
 
 
 @dataclass(frozen=True, slots=True)
+class Shade:
+    """One shade of boxes, and what it stands for: `0.1 – 0.4`, or a module's name."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What boxes are coloured by; `ordered` shades go from little to much."""
+
+    measure: str
+    shades: tuple[Shade, ...]
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Diagram:
     """A picture's content. `notes` say what the marks that appear mean and what was left out."""
 
@@ -144,3 +165,4 @@ class Diagram:
     arrows: tuple[Arrow, ...] = ()
     regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
+    legend: Legend | None = None

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from tracer.records.graph import Graph, Node, Site
+from tracer.records.graph import Graph, Node, SavedTensor, Site
 from tracer.records.tensors import NOT_ASKED, Gradient, Scalar, TensorMeta
 
 _DTYPES = {
@@ -19,6 +19,7 @@ _DTYPES = {
 _LONGEST_LIST = 34
 _LONGEST_SUM = 64
 _MOST_VALUES = 16
+_MANY_PARTS = 8
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
 _BACKWARD = re.compile(r"Backward\d*$")
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -38,6 +39,11 @@ def number(value: Scalar) -> str:
         return f"{value:.0f}" if size >= 9999.5 else f"{value:.4g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def brief(value: float) -> str:
+    """A number in three digits, or as an integer, where many stand together: `0.0123`, `2048`."""
+    return number(round(value) if 1e3 <= abs(value) < 1e6 else float(f"{value:.3g}"))
 
 
 def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
@@ -109,7 +115,7 @@ def accumulation(before: Gradient | None, incoming: Gradient | None, after: Grad
 
 def total(parts: Sequence[Gradient | None], whole: Gradient | None) -> str:
     """`1 + 4 = 5  (2 paths)`; of tensors too large to write out, their norms."""
-    paths = f"({len(parts)} paths)"
+    paths = f"({len(parts):,} paths)"
     written = f"{_sum_of(parts)} = {tensor(whole)}  {paths}"
     if "‖" not in written and len(written) <= _LONGEST_SUM:
         return written
@@ -121,6 +127,9 @@ def _sum_of(parts: Sequence[Gradient | None]) -> str:
 
 
 def _norms_of(parts: Sequence[Gradient | None]) -> str:
+    known = [part.norm for part in parts if part is not None and part.norm is not None]
+    if len(parts) > _MANY_PARTS and known:
+        return f"{brief(min(known))} … {brief(max(known))}"
     return ", ".join([_norm_of(part) for part in parts[:4]] + ["…"] * (len(parts) > 4))
 
 
@@ -193,6 +202,24 @@ def _some(values: Sequence[Scalar], shape: Sequence[int]) -> str:
     return f"{', '.join(map(number, values[:_MOST_VALUES]))}, … {len(values):,} in all"
 
 
+def saved(kept: SavedTensor) -> str:
+    """A tensor that a node keeps for backward: `self (3,2) f32, 24 B`."""
+    name = kept.attribute.removeprefix("_saved_")
+    known = [meta(kept.meta)] if kept.meta is not None else []
+    size = [] if kept.nbytes is None else [nbytes(kept.nbytes)]
+    return ", ".join([" ".join([name, *known]), *size])
+
+
+def nbytes(size: int) -> str:
+    """`24 B`, `1.5 MiB`."""
+    scaled, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if scaled < 1024:
+            break
+        scaled, unit = scaled / 1024, larger
+    return f"{number(float(f'{scaled:.3g}'))} {unit}"
+
+
 def duration(ns: int) -> str:
     """`0.09 ms`, `1.2 s`."""
     return f"{number(ns / 1e9)} s" if ns >= 1e9 else f"{number(round(ns / 1e6, 3))} ms"
@@ -200,7 +227,7 @@ def duration(ns: int) -> str:
 
 def count(of: int, noun: str) -> str:
     """`1 leaf`, `3 leaves`, `2 passes`."""
-    plural = {"leaf": "leaves"}.get(noun, f"{noun}es" if noun.endswith("s") else f"{noun}s")
+    plural = {"leaf": "leaves"}.get(noun, f"{noun}es" if noun[-1] in "sx" else f"{noun}s")
     return f"{of:,} {noun if of == 1 else plural}"
 
 

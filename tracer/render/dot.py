@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import PurePosixPath, PureWindowsPath
 
 import graphviz
 
@@ -14,16 +15,16 @@ from tracer.records.diagram import (
     Box,
     Diagram,
     Flow,
+    Legend,
     Line,
     LineRole,
     Region,
     Role,
     State,
-    Title,
 )
 from tracer.render import theme
 
-_CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
+_CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"  # the common fonts have no more of them
 
 
 def to_dot(diagram: Diagram, *, direction: str = "TB") -> str:
@@ -33,37 +34,72 @@ def to_dot(diagram: Diagram, *, direction: str = "TB") -> str:
     graph.attr("node", fontname=theme.FONT, fontsize="10", fontcolor=theme.INK, margin="0.11,0.06")
     graph.attr("edge", fontname=theme.MONO, fontsize="9", arrowsize="0.6", color=theme.ARROW)
     boxes = {box.id: box for box in diagram.boxes}
-    circled = max((box.step or 0 for box in diagram.boxes), default=0) <= len(_CIRCLED)
+    looks = _Looks(diagram)
     for region in diagram.regions:
-        _add_region(graph, region, boxes, circled)
+        _add_region(graph, region, boxes, looks)
     for box in boxes.values():
-        _add_box(graph, box, circled)
+        _add_box(graph, box, looks)
     widths = _Widths(diagram.arrows)
     for arrow in diagram.arrows:
         _add_arrow(graph, arrow, widths)
     return str(graph.source)
 
 
+class _Looks:
+    """How the boxes of one diagram look: their shades, and whether steps are circled numbers."""
+
+    def __init__(self, diagram: Diagram) -> None:
+        steps = (box.step or 0 for box in diagram.boxes)
+        self.circled = max(steps, default=0) <= len(_CIRCLED)
+        self._legend = diagram.legend
+
+    def fill(self, box: Box, usual: str) -> str:
+        """The fill of a box: its shade's, where it has one."""
+        if self._legend is None or box.shade is None:
+            return usual
+        return _shades(self._legend)[box.shade]
+
+
+def _shades(legend: Legend) -> tuple[str, ...]:
+    return theme.SCALE if legend.ordered else theme.KINDS
+
+
 def _graph_attributes(diagram: Diagram, direction: str) -> dict[str, str]:
     return {
-        "rankdir": direction, "label": _title(diagram.title, diagram.notes), "labelloc": "t",
+        "rankdir": direction, "label": _title(diagram), "labelloc": "t",
         "labeljust": "l", "fontname": theme.FONT, "fontsize": "11", "fontcolor": theme.INK,
         "nodesep": "0.35", "ranksep": "0.38", "bgcolor": theme.PAPER, "pad": "0.15",
         "tooltip": " ", "charset": "UTF-8",
     }  # fmt: skip
 
 
-def _title(title: Title, notes: Sequence[str]) -> str:
+def _title(diagram: Diagram) -> str:
+    title = diagram.title
     rows = [_row(f"<B>{_text(title.call)}</B>", 12, theme.INK)]
     rows.append(_row(_text(" · ".join(title.facts)), 10, theme.FAINT_INK))
     if title.failure:
         rows.append(_row(f"<B>{_text(title.failure)}</B>", 10, theme.WRONG_INK))
-    rows += [_row(_text(note), theme.SMALL_SIZE, theme.PALE_INK) for note in notes]
+    rows += [_row(_text(note), theme.SMALL_SIZE, theme.PALE_INK) for note in diagram.notes]
+    if diagram.legend is not None:
+        rows.append(f'<TR><TD ALIGN="LEFT">{_legend(diagram.legend)}</TD></TR>')
     return _table(rows)
 
 
+def _legend(legend: Legend) -> str:
+    """The shades side by side, each with what it stands for written on it."""
+    colors = _shades(legend)
+    cells = [f"<TD>{_font(_text(legend.measure), theme.SMALL_SIZE, theme.FAINT_INK)}</TD>"]
+    cells += [
+        f'<TD BGCOLOR="{colors[shade.number]}">'
+        f"{_font(_text(shade.text), theme.SMALL_SIZE, theme.INK)}</TD>"
+        for shade in legend.shades
+    ]
+    look = 'BORDER="0" CELLSPACING="0" CELLPADDING="3" ALIGN="LEFT"'
+    return f"<TABLE {look}><TR>{''.join(cells)}</TR></TABLE>"
+
+
 def _add_region(
-    graph: graphviz.Digraph, region: Region, boxes: dict[str, Box], circled: bool
+    graph: graphviz.Digraph, region: Region, boxes: dict[str, Box], looks: _Looks
 ) -> None:
     look = theme.REGIONS[region.role]
     with graph.subgraph(name=f"cluster_{region.id}") as inside:
@@ -74,9 +110,9 @@ def _add_region(
             **{"class": region.role.value},
         )  # fmt: skip
         for below in region.regions:
-            _add_region(inside, below, boxes, circled)
+            _add_region(inside, below, boxes, looks)
         for name in region.boxes:
-            _add_box(inside, boxes.pop(name), circled)
+            _add_box(inside, boxes.pop(name), looks)
 
 
 def _region_label(region: Region) -> str:
@@ -86,16 +122,29 @@ def _region_label(region: Region) -> str:
     return _table([_row(title + more, theme.SMALL_SIZE, theme.FAINT_INK)])
 
 
-def _add_box(graph: graphviz.Digraph, box: Box, circled: bool) -> None:
+def _add_box(graph: graphviz.Digraph, box: Box, looks: _Looks) -> None:
     look = theme.look_of(box.role, box.state)
     attributes = {
-        "shape": look.shape, "style": look.style, "color": look.line, "fillcolor": look.fill,
+        "shape": look.shape, "style": look.style, "color": look.line,
+        "fillcolor": looks.fill(box, look.fill),
         "penwidth": f"{look.pen:g}", "tooltip": _attribute(box.tooltip) or " ",
-        "class": f"{box.role.value} {box.state.value}", "label": _label(box, circled),
+        "class": f"{box.role.value} {box.state.value}", "label": _label(box, looks.circled),
     }  # fmt: skip
     if box.role is Role.FOLDED or box.repeat > 1:
         attributes["peripheries"] = "2"
+    url = _url(box.link)
+    if url:
+        attributes["URL"] = url
     graph.node(box.id, **attributes)
+
+
+def _url(link: str) -> str:
+    """Where `file:line` is on this machine, for a file with a full path; nothing else is linked."""
+    file, _, line = link.rpartition(":")
+    for path in (PurePosixPath(file), PureWindowsPath(file)):
+        if path.is_absolute():
+            return f"{path.as_uri()}#L{line}".replace("\\", "%5C").replace("&", "%26")
+    return ""
 
 
 def _label(box: Box, circled: bool) -> str:
@@ -115,7 +164,8 @@ def _title_row(box: Box, line: Line, circled: bool) -> str:
     mark = ""
     if box.step is not None:
         step = _CIRCLED[box.step - 1] if circled else f"#{box.step}"
-        mark = f'<TD ALIGN="RIGHT"><FONT COLOR="{theme.FAINT_INK}">&#160; {step}</FONT></TD>'
+        faint = theme.FAINT_INK if box.shade is None else theme.INK
+        mark = f'<TD ALIGN="RIGHT"><FONT COLOR="{faint}">&#160; {step}</FONT></TD>'
     size = theme.TEXT_SIZE if line.role is LineRole.TITLE else theme.SMALL_SIZE
     return f'<TR><TD ALIGN="LEFT">{_font(title, size, ink)}</TD>{mark}</TR>'
 
@@ -125,10 +175,14 @@ def _line_row(box: Box, line: Line) -> str:
     if line.role is LineRole.ALARM:
         text = f"<B>{text}</B>"
     span = ' COLSPAN="2"' if box.step is not None else ""
-    return f'<TR><TD ALIGN="LEFT"{span}>{_font(text, theme.SMALL_SIZE, _ink(box, line))}</TD></TR>'
+    strip = f' BGCOLOR="{theme.LEAF_STRIP}"' if line.role is LineRole.LEAF else ""
+    content = _font(text, theme.SMALL_SIZE, _ink(box, line))
+    return f'<TR><TD ALIGN="LEFT"{span}{strip}>{content}</TD></TR>'
 
 
 def _ink(box: Box, line: Line) -> str:
+    if box.shade is not None and line.role is not LineRole.LEAF:
+        return theme.INK
     if box.state is State.IDLE or box.role is Role.CUT:
         return theme.FAINT_INK if line.role is LineRole.TITLE else theme.PALE_INK
     return theme.INKS[line.role]
@@ -162,8 +216,8 @@ def _add_arrow(graph: graphviz.Digraph, arrow: Arrow, widths: _Widths) -> None:
         look, ink = {"color": theme.WRONG_INK, "penwidth": "2"}, theme.WRONG_INK
     elif arrow.state is State.ZERO:
         look, ink = {"color": theme.ZERO_LINE, "style": "dashed"}, theme.FAINT_INK
-    if arrow.flow is Flow.CARRIED:  # back up the page: the layout must not turn around for it
-        look |= {"style": "dashed", "constraint": "false"}
+    if arrow.flow is Flow.CARRIED:
+        look["style"] = "dashed"
     look["tooltip"] = look["labeltooltip"] = _attribute(arrow.tooltip) or " "
     look["class"] = f"{arrow.flow.value} {arrow.state.value}"
     if arrow.text:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tracer.errors import RenderError
 from tracer.render.svg import finish_svg
 
-FORMATS = ("svg", "png", "pdf", "dot")
+FORMATS = ("svg", "png", "pdf", "dot", "mmd")
 """What a picture can be drawn as."""
 
 NO_ENGINE = (
@@ -42,6 +42,7 @@ class Picture:
 
     data: bytes
     engine: str
+    advice: tuple[str, ...] = ()
 
 
 def draw_dot(
@@ -59,8 +60,10 @@ def draw_dot(
     there is no Graphviz, or where it refuses the text.
     """
     format = format_of(path_or_format)
+    if format == "mmd":
+        raise RenderError("DOT cannot be turned into Mermaid: use tracer.render.mermaid")
     if format == "dot":
-        return Picture(dot.encode(), "none")
+        return Picture(dot.encode("utf-8", "replace"), "none")
     name, command = _command(engine, format, dpi or 144)
     data = _run(command, dot.encode("utf-8", "replace"), timeout_s)
     return Picture(finish_svg(data) if format == "svg" else data, name)

@@ -10,6 +10,7 @@ from tracer.render import theme
 
 _SVG = "http://www.w3.org/2000/svg"
 _TITLE_OF_LINK = "{http://www.w3.org/1999/xlink}title"
+_HREF = "{http://www.w3.org/1999/xlink}href"
 _POINTS_TO_PIXELS = 4 / 3
 
 
@@ -19,6 +20,7 @@ def finish_svg(data: bytes) -> bytes:
     Without ids and with every rule under `.tracer-picture`, several pictures fit in one page.
     """
     ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(data)
     for group in root.iter(f"{{{_SVG}}}g"):
         group.attrib.pop("id", None)
@@ -46,12 +48,14 @@ def _answer(group: ElementTree.Element) -> None:
 
 
 def _unwrap_links(parent: ElementTree.Element) -> None:
-    """Replace `<g><a>…</a></g>`, which Graphviz makes for a tooltip, by what it holds."""
+    """Replace `<g><a>…</a></g>`, which Graphviz makes for a tooltip, by what it holds; a link that
+    leads somewhere stays one."""
     children: list[ElementTree.Element] = []
     for child in parent:
         link = child[0] if len(child) == 1 else None
         if link is not None and link.tag == f"{{{_SVG}}}a" and not child.get("class"):
-            children += list(link)
+            link.attrib.pop(_TITLE_OF_LINK, None)
+            children += [link] if link.get(_HREF) else list(link)
         else:
             children.append(child)
     parent[:] = children

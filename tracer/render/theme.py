@@ -35,6 +35,7 @@ ZERO_LINE = "#8c958f"
 CUT_LINE = "#8c959e"
 MODULE_LINE = "#afb8c1"
 MODULE_FILL = "#fbfcfd"
+LEAF_STRIP = "#dafbe0"
 
 BOXES: dict[Role, Look] = {
     Role.OPERATION: Look("#f6f8fa", "#57606b"),
@@ -46,6 +47,7 @@ BOXES: dict[Role, Look] = {
     Role.SEED: Look("none", "none", style="", shape="plaintext"),
     Role.CUT: Look("#fffffe", "#afb8c0", style="filled,rounded,dashed"),
     Role.FOLDED: Look("#eff1f3", "#57606c", pen=1.2),
+    Role.CARRY: Look("#fefefe", "#8c959c", style="rounded,dashed"),
 }
 """A box by what it stands for; a hook also has square corners, a leaf a heavier line."""
 
@@ -56,11 +58,21 @@ REGIONS: dict[RegionRole, Look] = {
 }
 """A frame by why its boxes stand together; a group's is empty, a cut's dashed."""
 
+SCALE = ("#f1f6fd", "#d9e8fb", "#b9d5f7", "#97c1f2", "#74abec")
+"""Fills from little to much; printed in grey they still go from light to dark. All text on a shade
+is in `INK`, but for the strips of leaves."""
+
+KINDS = (
+    "#dbe9fb", "#fde4cf", "#dcf2d9", "#f5dbe6", "#e6def8", "#f7efc6", "#d3efec", "#e5e7ea",
+)  # fmt: skip
+"""Fills of things that have no order; the last is for all others."""
+
 INKS: dict[LineRole, str] = {
     LineRole.TITLE: INK,
     LineRole.DETAIL: FAINT_INK,
     LineRole.SUM: FLOW_INK,
     LineRole.GRAD: "#116329",
+    LineRole.LEAF: "#116329",
     LineRole.HOOK: "#7d4e00",
     LineRole.NOTE: FAINT_INK,
     LineRole.ALARM: WRONG_INK,
@@ -75,6 +87,11 @@ DARK: dict[str, str] = {
     "#fff8c5": "#2e2507", "#9a6700": "#d29922", "#fbefff": "#271a3d", "#8250df": "#a371f7",
     "#fdfdfe": "#161b22", "#8c959d": "#6e7683", "#ddf4ff": "#0b2540", "#0969da": "#4493f8",
     "#fffffe": "#0d1118", "#afb8c0": "#545d68", "#eff1f3": "#21262d", "#57606c": "#768390",
+    "#8c959c": "#6e7684", "#fefefe": "#0d1119", "#dafbe0": "#12291a",
+    "#f1f6fd": "#101c2b", "#d9e8fb": "#12294a", "#b9d5f7": "#143868", "#97c1f2": "#174886",
+    "#74abec": "#1b59a4", "#dbe9fb": "#132c4d", "#fde4cf": "#47290f", "#dcf2d9": "#153a1c",
+    "#f5dbe6": "#451a2e", "#e6def8": "#2d2050", "#f7efc6": "#3d3508", "#d3efec": "#0d3a36",
+    "#e5e7ea": "#2a2f36",
     "#116329": "#56d364", "#7d4e00": "#e3b341",
 }  # fmt: skip
 """The dark counterpart of each colour above: in SVG the style sheet swaps them."""

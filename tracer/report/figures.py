@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tracer.errors import RenderError
 from tracer.records import Pass, TraceRecord, words
 from tracer.records.diagram import Box, Diagram, LineRole, Role
-from tracer.render.dot import to_dot
-from tracer.render.picture import draw_dot
+from tracer.records.view import View
+from tracer.report.pictures import draw_view
 from tracer.transforms.diagram import diagram
 
 MOST_GRAPHS = 6
@@ -68,13 +68,11 @@ def group_by_graph(passes: Iterable[Pass]) -> dict[int, tuple[int, ...]]:
 
 def draw_pass(trace: TraceRecord, pass_id: int, *, which: str = "") -> Drawing:
     """Draw one pass as SVG; a drawing that fails says why and keeps the page whole."""
-    content = diagram(trace, pass_id)
-    alt = describe(content)
     try:
-        svg = draw_dot(to_dot(content), "svg").data.decode()
+        picture = draw_view(trace, pass_id, View(), "svg")
     except RenderError as error:
-        return Drawing(pass_id, "", alt, which, str(error))
-    return Drawing(pass_id, svg, alt, which)
+        return Drawing(pass_id, "", describe(diagram(trace, pass_id)), which, str(error))
+    return Drawing(pass_id, picture.data.decode(), describe(picture.content), which)
 
 
 def describe(content: Diagram) -> str:

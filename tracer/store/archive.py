@@ -144,6 +144,7 @@ class ById(Generic[T]):
         self._table = table
         self._make = make
         self._known: dict[int, T] = {}
+        self._rows: dict[int, Sequence[Any]] = {}
 
     def __getitem__(self, number: int) -> T:
         try:
@@ -152,14 +153,21 @@ class ById(Generic[T]):
             return self._read(number)
 
     def _read(self, number: int) -> T:
-        sql = select_from(self._table, f"WHERE id >= ? ORDER BY id LIMIT {_BLOCK}")
-        found = self._archive.rows(sql, number)
-        if not found or found[0][0] != number:
-            raise LookupError(f"there is no {self._table} {number}")
-        if len(self._known) >= _MOST_KEPT:
+        row = self._rows.pop(number, None) or self._find(number)
+        made = self._known[number] = self._make(row)
+        return made
+
+    def _find(self, number: int) -> Sequence[Any]:
+        """Read the whole block that the row is in: a graph asks for its newest first."""
+        if len(self._known) + len(self._rows) >= _MOST_KEPT:
             self._known.clear()
-        self._known.update((row[0], self._make(row)) for row in found)
-        return self._known[number]
+            self._rows.clear()
+        first = number - number % _BLOCK
+        sql = select_from(self._table, f"WHERE id BETWEEN ? AND {first + _BLOCK - 1}")
+        self._rows.update((row[0], row) for row in self._archive.rows(sql, first))
+        if number not in self._rows:
+            raise LookupError(f"there is no {self._table} {number}")
+        return self._rows.pop(number)
 
 
 def _meta(row: Sequence[Any]) -> TensorMeta:

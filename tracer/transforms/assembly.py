@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tracer.records.graph import Edge, Graph
@@ -11,6 +12,7 @@ from tracer.transforms.folding import Folding, Group, GroupEdge
 from tracer.transforms.frontier import Shown
 from tracer.transforms.labels import Labels
 from tracer.transforms.levels import GroupKind
+from tracer.transforms.nest import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,11 @@ class _Numbered:
     around: str
 
 
-def assemble(top: Shown, graph: Graph, nodes: list[int]) -> Folding:
-    """Number what is shown and gather the edges; `nodes` are the graph's in the tree's order."""
+def assemble(top: Shown, graph: Graph, nodes: list[int], layers: Mapping[Block, Block]) -> Folding:
+    """Number what is shown and gather the edges; `nodes` are the graph's in the tree's order, and
+    `layers` the blocks that are named after the one operation in them."""
     numbered = _number(top)
-    groups = _groups(numbered, graph, nodes)
+    groups = _groups(numbered, graph, nodes, layers)
     box_of = {node: group.id for group in groups if group.is_box for node in group.members}
     edges = _edges(graph, box_of, _Insides(numbered, top, nodes))
     return Folding(groups, edges, box_of)
@@ -57,7 +60,9 @@ def _framed(shown: Shown) -> list[Shown]:
     return found
 
 
-def _groups(numbered: list[_Numbered], graph: Graph, nodes: list[int]) -> tuple[Group, ...]:
+def _groups(
+    numbered: list[_Numbered], graph: Graph, nodes: list[int], layers: Mapping[Block, Block]
+) -> tuple[Group, ...]:
     labels = Labels(graph, nodes)
     children: dict[int | None, list[int]] = defaultdict(list)
     for number, item in enumerate(numbered):
@@ -67,6 +72,7 @@ def _groups(numbered: list[_Numbered], graph: Graph, nodes: list[int]) -> tuple[
         shown, block, level = item.shown, item.shown.block, item.shown.block.level
         label, cls, name = labels.of(shown, item.around)
         is_unit = block.unit >= 0
+        main = block if is_unit else None if inside else layers.get(block)
         groups.append(
             Group(
                 id=number,
@@ -78,7 +84,7 @@ def _groups(numbered: list[_Numbered], graph: Graph, nodes: list[int]) -> tuple[
                 members=tuple(sorted(n for b in shown.blocks for n in nodes[b.start : b.stop])),
                 blocks=tuple(tuple(nodes[b.start : b.stop]) for b in shown.blocks),
                 repeat=shown.repeat,
-                main=nodes[block.start] if is_unit else None,
+                main=None if main is None else nodes[main.start],
                 children=tuple(inside),
             )
         )

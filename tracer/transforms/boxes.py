@@ -27,7 +27,8 @@ _LONGEST_TITLE = 52
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What the boxes of one picture share: the pass, the leaves' stories, when hooks were removed,
-    which nodes' `.grad` was read in vain, and which sites ran more than once."""
+    which nodes' `.grad` was read in vain, which sites ran more than once, and whether to list what
+    nodes save."""
 
     view: PassView
     titles: tuple[str, ...]
@@ -36,6 +37,7 @@ class Scene:
     removed: dict[int, Site | None] = field(default_factory=dict)
     reads: dict[int, GradRead] = field(default_factory=dict)
     repeated: frozenset[int] = frozenset()
+    with_saved: bool = False
 
     def place(self, site: Site | None) -> str:
         """`line 7`, or `model.py:7` in another file than the script's."""
@@ -53,7 +55,7 @@ def node_box(scene: Scene, node: Node) -> Box:
     return Box(
         f"n{node.id}", NODE_ROLES[node.kind], (title, *body, *alarms),
         step=view.steps.get(event.seq) if event is not None else None, nodes=(node.id,),
-        tooltip=_node_tooltip(scene, node), link=_link(node.site),
+        tooltip=node_tooltip(scene, node), link=_link(node.site),
         state=_state(view, node, received, bool(alarms)),
         magnitude=received.norm if received is not None else None,
     )  # fmt: skip
@@ -95,6 +97,8 @@ def _operation_lines(scene: Scene, node: Node) -> tuple[Line, ...]:
         lines.append(Line(LineRole.NOTE, "receives exactly zero"))
     if node.note:
         lines.append(Line(LineRole.NOTE, words.shorten(node.note, 60)))
+    if scene.with_saved:
+        lines += [Line(LineRole.NOTE, f"keeps {words.saved(kept)}") for kept in node.saved]
     return tuple(lines)
 
 
@@ -126,6 +130,8 @@ def _sum(scene: Scene, node: Node, input_nr: int) -> list[Line]:
     if len(parts) < 2:
         return []
     name = node.variables[input_nr] if input_nr < len(node.variables) else ""
+    if node.is_leaf and not scene.view.hooks.get(node.id):
+        name = ""  # the title has it
     if not name and len(node.outputs) > 1:
         name = f"input {input_nr}"
     text = words.total([part.gradient for part in parts], scene.view.arrived(node.id, input_nr))
@@ -188,15 +194,21 @@ def _leaf_lines(scene: Scene, node: Node) -> tuple[Line, ...]:
             f".grad  {words.change(write.before, write.after)}  {_by(scene, write.how, write.site)}"
         )
         lines.append(Line(LineRole.NOTE, text))
-    event = view.accumulates.get(node.id)
-    if event is not None:
-        text = words.accumulation(event.before, event.incoming, event.after)
-        lines.append(Line(LineRole.GRAD, f".grad  {text}"))
+    if node.id in view.accumulates:
+        lines.append(Line(LineRole.GRAD, grad_change(view, node)))
     else:
         lines.append(_not_run(view, node))
     if story is not None:
         lines += _story_lines(scene, story)
     return tuple(lines)
+
+
+def grad_change(view: PassView, node: Node) -> str:
+    """`.grad  None → 2`, or that the pass did not reach the leaf."""
+    event = view.accumulates.get(node.id)
+    if event is None:
+        return _not_run(view, node).text
+    return f".grad  {words.accumulation(event.before, event.incoming, event.after)}"
 
 
 def _leaf_detail(node: Node, story: LeafStory | None) -> str:
@@ -337,7 +349,8 @@ def seed_box(number: int, seed: Gradient | None, *, given: bool) -> Box:
 # ---- tooltips
 
 
-def _node_tooltip(scene: Scene, node: Node) -> str:
+def node_tooltip(scene: Scene, node: Node) -> str:
+    """Say everything that is known of a node, in lines."""
     view = scene.view
     lines = [node.name, scene.titles[node.id]]
     if node.site is not None:
@@ -352,9 +365,7 @@ def _node_tooltip(scene: Scene, node: Node) -> str:
         lines.append(f".grad before: {words.statistics(accumulate.before)}")
         lines.append(f"incoming: {words.statistics(accumulate.incoming)}")
         lines.append(f".grad after: {words.statistics(accumulate.after)}")
-    for saved in node.saved[:8]:
-        meta = f" {words.meta(saved.meta)}" if saved.meta is not None else ""
-        lines.append(f"saved {saved.attribute}{meta}")
+    lines += [f"keeps {words.saved(kept)}" for kept in node.saved[:8]]
     return "\n".join(map(words.one_line, lines))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from tracer.records import words
 from tracer.records.diagram import Arrow, Box, Flow, State
@@ -40,6 +41,14 @@ class Chains:
     def out_of(self, node: int) -> str:
         """The box that what leaves a node comes from."""
         return self._exits.get(node) or self._boxes[node]
+
+    def by_doors(self, edges: Iterable[Edge]) -> dict[tuple[str, str], list[Edge]]:
+        """Gather edges by the boxes that they come from and that they meet first."""
+        found: dict[tuple[str, str], list[Edge]] = defaultdict(list)
+        for edge in edges:
+            ends = self.out_of(edge.source), self.into(edge.target, edge.input_nr)
+            found[ends].append(edge)
+        return found
 
     def _chain_hooks(self, scene: Scene, node: int) -> None:
         view = scene.view

@@ -10,47 +10,53 @@ from tracer.records.events import GradRead, HookRemoved
 from tracer.records.graph import Graph, Site
 from tracer.records.passes import PassView, events_around, main_file, view_pass
 from tracer.records.trace import TraceRecord
+from tracer.records.view import View
 from tracer.transforms.boxes import Scene, node_box
 from tracer.transforms.chains import Chains, edge_arrow
+from tracer.transforms.collection import no_collection
 from tracer.transforms.cuts import CutPicture, draw_cuts
-from tracer.transforms.focus import Part
 from tracer.transforms.fold import fold
 from tracer.transforms.folded import Drawing, draw_folded
-from tracer.transforms.folding import FoldOptions
 from tracer.transforms.leaf_stories import leaf_stories
 from tracer.transforms.module_regions import module_regions
+from tracer.transforms.parts import part_of
+from tracer.transforms.shading import shade
+
+_MANY = 24  # boxes, from which on a picture is coloured by norm
 
 
-def diagram(
-    trace: TraceRecord,
-    pass_id: int,
-    options: FoldOptions | None = None,
-    part: Part | None = None,
-) -> Diagram:
-    """Say everything that the picture of one pass shows; raises `NotInTraceError`.
+def diagram(trace: TraceRecord, pass_id: int, wishes: View | None = None) -> Diagram:
+    """Say everything that the picture of one pass shows.
 
-    A graph with more nodes than `options.budget` is folded, and so is any where the options ask for
-    more than that. Of a `part` of the graph only its nodes are shown, and no cuts beside it.
+    A graph with more nodes than `wishes.budget` is folded, and so is any where the wishes ask for
+    more than that. Of a part of the graph only its nodes are shown, and no cuts beside it. Raises
+    `NotInTraceError` for a pass or a name that is not there.
     """
-    options = options or FoldOptions()
-    scene = _scene(trace, pass_id)
+    with no_collection():
+        return _diagram(trace, pass_id, wishes or View())
+
+
+def _diagram(trace: TraceRecord, pass_id: int, wishes: View) -> Diagram:
+    scene = _scene(trace, pass_id, wishes)
     view = scene.view
+    part = part_of(view, wishes)
     cuts = CutPicture()
-    if part is not None or _is_to_fold(view.graph, options):
-        drawing = draw_folded(scene, fold(view.graph, options, part))
+    if part is not None or _is_to_fold(view.graph, wishes):
+        drawing = draw_folded(scene, fold(view.graph, wishes, part))
     else:
         drawing = _draw_nodes(scene)
     if part is None:
         cuts = draw_cuts(trace, view, main_file=scene.main_file)
     boxes, arrows = (*drawing.boxes, *cuts.boxes), (*drawing.arrows, *cuts.arrows)
-    notes = [part.text] if part is not None and part.text else []
-    notes += [*drawing.notes, *_notes(boxes, arrows, view, cuts.left_out)]
-    return Diagram(_title(view), boxes, arrows, (*drawing.regions, *cuts.regions), tuple(notes))
+    notes = [*(part.notes if part is not None else ()), *drawing.notes]
+    notes += _notes(boxes, arrows, view, cuts.left_out)
+    drawn = Diagram(_title(view), boxes, arrows, (*drawing.regions, *cuts.regions), tuple(notes))
+    return shade(drawn, view, wishes.color or ("norm" if len(drawing.boxes) > _MANY else "none"))
 
 
-def _is_to_fold(graph: Graph, options: FoldOptions) -> bool:
-    asked = options.depth is not None or bool(options.expand)
-    return options.fold and (asked or len(graph.nodes) > options.budget)
+def _is_to_fold(graph: Graph, wishes: View) -> bool:
+    asked = wishes.depth is not None or bool(wishes.expand)
+    return wishes.fold and (asked or len(graph.nodes) > wishes.budget)
 
 
 def _draw_nodes(scene: Scene) -> Drawing:
@@ -63,12 +69,12 @@ def _draw_nodes(scene: Scene) -> Drawing:
     return Drawing((*boxes, *chains.boxes), tuple(arrows), regions)
 
 
-def _scene(trace: TraceRecord, pass_id: int) -> Scene:
+def _scene(trace: TraceRecord, pass_id: int, wishes: View) -> Scene:
     view = view_pass(trace, pass_id)
     sites = [node.site.id for node in view.graph.nodes if node.site is not None and node.call > 1]
     return Scene(
         view, words.titles(view.graph), main_file(trace), leaf_stories(trace, view),
-        _removed(trace), _reads(trace, view), frozenset(sites),
+        _removed(trace), _reads(trace, view), frozenset(sites), "saved" in wishes.show,
     )  # fmt: skip
 
 

@@ -16,14 +16,14 @@ _MOST_COMPARED = 5_000
 def find_nodes(graph: Graph, target: int | str) -> tuple[int, ...]:
     """Find the nodes that a node id, variable, module path, `file:line` or node name means.
 
-    The first of these that fits counts, in that order; a module's path means all nodes in it and
-    may lack its beginning (`h.3` for `model.h.3`). The ids come in ascending order. Raises
-    NotInTraceError, with the names that come close, where none fits.
+    The first of these that fits counts, in that order; a module's path means all nodes in it. It
+    and a variable's may lack their beginning (`h.3` for `model.h.3`). The ids come in ascending
+    order. Raises NotInTraceError, with the names that come close, where none fits.
     """
     text = str(target)
     if text.isdecimal() and int(text) < len(graph.nodes):
         return (int(text),)
-    for matches in (_has_variable, in_module, _at_line, _has_name):
+    for matches in (_has_variable, _ends_variable, in_module, _at_line, _has_name):
         found = tuple(node.id for node in graph.nodes if matches(node, text))
         if found:
             return found
@@ -50,12 +50,17 @@ def _has_variable(node: Node, text: str) -> bool:
     return text in node.variables
 
 
+def _ends_variable(node: Node, text: str) -> bool:
+    return any(name.endswith(f".{text}") for name in node.variables)
+
+
 def in_module(node: Node, text: str) -> bool:
     """Tell whether a node ran in that module, or is a parameter of it."""
-    return f".{text}." in f".{_module_of(node)}."
+    return f".{text}." in f".{module_of(node)}."
 
 
-def _module_of(node: Node) -> str:
+def module_of(node: Node) -> str:
+    """Name the module that a node ran in, or that a parameter belongs to; else nothing."""
     if node.module is not None:
         return node.module.path
     return node.variables[0].rpartition(".")[0] if node.is_leaf and node.variables else ""
@@ -79,6 +84,6 @@ def _has_name(node: Node, text: str) -> bool:
 
 def _names(node: Node) -> tuple[str, ...]:
     lines = (words.file_line(node.site),) if node.site is not None else ()
-    parts = _module_of(node).split(".")
+    parts = module_of(node).split(".")
     modules = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     return (*node.variables, *modules, *lines, node.name)

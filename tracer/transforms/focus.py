@@ -12,12 +12,12 @@ from tracer.transforms.find import find_nodes
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of a graph's nodes, ascending, the `targets` among them that were asked for, and what
-    part it is, in words."""
+    """Some of a graph's nodes, ascending, the `targets` among them that were asked for, and, in
+    words, what part it is and what there is to say of it."""
 
     nodes: tuple[int, ...]
     targets: tuple[int, ...]
-    text: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def focus(graph: Graph, target: int | str, radius: int = 2) -> Part:
@@ -34,7 +34,7 @@ def focus(graph: Graph, target: int | str, radius: int = 2) -> Part:
         border = (after | before) - found
         found |= border
     near = f" and what is near it, {words.count(radius, 'edge')} far" if radius else ""
-    return Part(tuple(sorted(found)), targets, f"{target}{near}")
+    return Part(tuple(sorted(found)), targets, (f"{target}{near}",))
 
 
 def upstream(graph: Graph, target: int | str) -> Part:
@@ -44,7 +44,7 @@ def upstream(graph: Graph, target: int | str) -> Part:
     """
     targets = find_nodes(graph, target)
     sources = {node: [e.source for e in edges] for node, edges in graph.edges_into.items()}
-    return Part(tuple(sorted(reach(targets, sources))), targets, f"upstream of {target}")
+    return Part(tuple(sorted(reach(targets, sources))), targets, (f"upstream of {target}",))
 
 
 def downstream(graph: Graph, target: int | str) -> Part:
@@ -54,7 +54,7 @@ def downstream(graph: Graph, target: int | str) -> Part:
     """
     targets = find_nodes(graph, target)
     onwards = {node: [e.target for e in edges] for node, edges in graph.edges_from.items()}
-    return Part(tuple(sorted(reach(targets, onwards))), targets, f"downstream of {target}")
+    return Part(tuple(sorted(reach(targets, onwards))), targets, (f"downstream of {target}",))
 
 
 def reach(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from tracer.records.graph import Graph
+from tracer.records.view import View
 from tracer.transforms.assembly import assemble
 from tracer.transforms.belonging import unit_paths
+from tracer.transforms.collection import no_collection
 from tracer.transforms.find import in_module, no_such_name
 from tracer.transforms.focus import Part, cut_out
-from tracer.transforms.folding import Folding, FoldOptions
+from tracer.transforms.folding import Folding
 from tracer.transforms.frontier import (
     Shown,
     Wanted,
@@ -20,6 +20,7 @@ from tracer.transforms.frontier import (
     open_to_depth,
     open_within_budget,
 )
+from tracer.transforms.layers import find_layers
 from tracer.transforms.leaves import hang_leaves
 from tracer.transforms.levels import Level
 from tracer.transforms.nest import Block, drop_idle_blocks, in_preorder, nest_units
@@ -31,34 +32,52 @@ _WIDEST = 40
 _NARROWEST = 4
 
 
-def fold(graph: Graph, options: FoldOptions | None = None, part: Part | None = None) -> Folding:
-    """Group a graph's nodes so that at most `options.budget` boxes show the whole of it.
+def fold(graph: Graph, wishes: View | None = None, part: Part | None = None) -> Folding:
+    """Group a graph's nodes so that at most `wishes.budget` boxes show the whole of it.
 
     Views are folded into the operation they serve. Groups are modules, and where there are none
     functions, lines and loop iterations; equal neighbours are laid on one another. A graph with no
     more operations and leaves than the budget has a box for each. Of a `part` only its nodes are
     grouped. Raises NotInTraceError for a name in `expand` that the graph does not hold.
     """
-    options = options or FoldOptions()
-    with _no_collection():
+    wishes = wishes or View()
+    with no_collection():
         if part is None:
-            return _fold(graph, options)
+            return _fold(graph, wishes)
         smaller, ids = cut_out(graph, part.nodes)
-        return _with_ids(_fold(smaller, options), ids)
+        asked = set(part.targets)
+        targets = {number for number, old in enumerate(ids) if old in asked}
+        return _with_ids(_fold(smaller, wishes, targets), ids)
 
 
-def _fold(graph: Graph, options: FoldOptions) -> Folding:
-    fold_views = options.fold and "views" not in options.show
+def _fold(graph: Graph, wishes: View, targets: Set[int] = frozenset()) -> Folding:
+    fold_views = wishes.fold and "views" not in wishes.show
     units = gather_units(graph, flow_order(graph), fold_views=fold_views)
     levels, paths = unit_paths(graph, units)
     root, ends = nest_units(levels, paths, _unit_links(graph, units))
     hang_leaves(root, ends, graph, units)
     drop_idle_blocks(root)
-    widest = max(_NARROWEST, min(_WIDEST, options.budget))
+    widest = max(_NARROWEST, min(_WIDEST, wishes.budget))
     nodes = mark_repeats(root, graph, units, widest=widest)
-    for name in options.expand:
+    for name in wishes.expand:
         _check_name(name, levels, graph)
-    return assemble(_shown(root, units, options), graph, nodes)
+    layers = find_layers(root, units.first_leaf) if _joins_parameters(wishes) else {}
+    layers = {
+        block: operation
+        for block, operation in layers.items()
+        if _is_one(nodes[block.start : block.stop], targets)
+    }
+    return assemble(_shown(root, units, wishes, layers), graph, nodes, layers)
+
+
+def _is_one(nodes: list[int], targets: Set[int]) -> bool:
+    """Tell whether a reader asked for all of the nodes, or none: a parameter that was asked for is
+    shown apart from its operation."""
+    return len(targets & set(nodes)) in (0, len(nodes))
+
+
+def _joins_parameters(wishes: View) -> bool:
+    return wishes.fold and "accumulate" not in wishes.show
 
 
 def _with_ids(folding: Folding, ids: tuple[int, ...]) -> Folding:
@@ -91,19 +110,6 @@ def _check_name(name: str, levels: list[Level], graph: Graph) -> None:
         raise no_such_name(name, (level.name for level in levels))
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Hold the garbage collector: on a large graph it would look three times at all there is, in
-    vain, for 40 % of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def _unit_links(graph: Graph, units: Units) -> list[list[int]]:
     links: list[list[int]] = [[] for _ in units.members]
     for edge in graph.edges:
@@ -113,13 +119,13 @@ def _unit_links(graph: Graph, units: Units) -> list[list[int]]:
     return links
 
 
-def _shown(root: Block, units: Units, options: FoldOptions) -> Shown:
-    wanted = _wanted(root, options.expand)
-    if not options.fold or (options.depth is None and len(units.members) <= options.budget):
-        return open_all(root)
-    if options.depth is not None:
-        return open_to_depth(root, options.depth, wanted)
-    return open_within_budget(root, options.budget, wanted)
+def _shown(root: Block, units: Units, wishes: View, layers: Mapping[Block, Block]) -> Shown:
+    wanted = replace(_wanted(root, wishes.expand), layers=layers.keys())
+    if not wishes.fold or (wishes.depth is None and len(units.members) <= wishes.budget):
+        return open_all(root, wanted)
+    if wishes.depth is not None:
+        return open_to_depth(root, wishes.depth, wanted)
+    return open_within_budget(root, wishes.budget, wanted)
 
 
 def _wanted(root: Block, names: tuple[str, ...]) -> Wanted:

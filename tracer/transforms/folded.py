@@ -10,7 +10,6 @@ from tracer.records import words
 from tracer.records.diagram import (
     Arrow,
     Box,
-    Flow,
     Line,
     LineRole,
     Region,
@@ -18,12 +17,14 @@ from tracer.records.diagram import (
     Role,
     State,
 )
-from tracer.records.graph import Edge, Node
-from tracer.transforms.boxes import NODE_ROLES, Scene, node_box
+from tracer.records.graph import Node
+from tracer.transforms.boxes import NODE_ROLES, Scene, grad_change, node_box, node_tooltip
+from tracer.transforms.carries import Carries
 from tracer.transforms.chains import Chains, edge_arrow
 from tracer.transforms.folding import Folding, Group
+from tracer.transforms.joint_arrows import joint_arrow
 from tracer.transforms.levels import GroupKind
-from tracer.transforms.tallies import Norms, Tally, norms_of, tally
+from tracer.transforms.tallies import Norms, Tally, tally
 
 _LONGEST_TITLE = 52
 _FRAMED = (GroupKind.FUNCTION, GroupKind.LOOP, GroupKind.ITERATION)
@@ -47,10 +48,11 @@ def draw_folded(scene: Scene, folding: Folding) -> Drawing:
     names = {group.id: _box_id(group) for group in folding.boxes}
     placed = {node: names[box] for node, box in folding.box_of.items()}
     chains = Chains(scene, placed)
-    boxes = [*chains.seed_boxes, *(_group_box(scene, group) for group in folding.boxes)]
-    boxes += chains.boxes
-    arrows = [*chains.arrows, *_arrows(scene, folding, chains)]
-    regions = _regions(folding, names)
+    carries = Carries(scene, folding, chains)
+    arrows = [*chains.arrows, *_arrows(scene, folding, chains), *carries.arrows]
+    groups = [_group_box(scene, group, carries) for group in folding.boxes]
+    boxes = [*chains.seed_boxes, *_without_echoes(groups, arrows), *carries.boxes, *chains.boxes]
+    regions = _regions(folding, names, carries)
     return Drawing(tuple(boxes), tuple(arrows), regions, tuple(_notes(scene, folding)))
 
 
@@ -65,19 +67,31 @@ def _is_single(group: Group) -> bool:
 # ---- boxes
 
 
-def _group_box(scene: Scene, group: Group) -> Box:
+def _group_box(scene: Scene, group: Group, carries: Carries) -> Box:
     found = tally(scene.view, group.members)
-    if group.main is None or len(group.blocks) > 1:
-        return _joint_box(scene, group, found)
+    joint = group.main is None or len(group.blocks) > 1
+    box = _joint_box(scene, group, found) if joint else _single_box(scene, group, found)
+    return replace(box, lines=(*box.lines, *carries.lines_of(group.id)))
+
+
+def _single_box(scene: Scene, group: Group, found: Tally) -> Box:
+    """Draw one operation, named after the module that it makes up, with that one's parameters."""
+    assert group.main is not None
     box = node_box(scene, scene.view.graph.nodes[group.main])
     if not group.cls and len(group.members) == 1:
         return box
-    title = f"{group.label} · {box.lines[0].text}" if group.cls else box.lines[0].text
-    served = [scene.view.graph.nodes[node] for node in group.blocks[0][1:]]
-    tooltip = "\n".join([box.tooltip, *(f"with {node.name}" for node in served)])
+    title = f"{group.label} · {group.cls}" if group.cls else box.lines[0].text
+    lines = [Line(LineRole.TITLE, words.shorten(title, _LONGEST_TITLE)), *box.lines[1:]]
+    served = [scene.view.graph.nodes[node] for node in group.blocks[0] if node != group.main]
+    lines += _parameter_lines(scene, group)
+    if found.hooks > len(scene.view.hooks.get(group.main, ())):
+        lines.append(Line(LineRole.HOOK, "a hook ran on a parameter"))
+    tooltips = [box.tooltip]
+    tooltips += [f"with {node.name}" for node in served if not node.is_leaf]
+    tooltips += [node_tooltip(scene, node) for node in served if node.is_leaf]
     return replace(
-        box, lines=(Line(LineRole.TITLE, words.shorten(title, _LONGEST_TITLE)), *box.lines[1:]),
-        nodes=group.members, count=len(group.members), tooltip=tooltip,
+        box, lines=tuple(lines), nodes=group.members, count=len(group.members),
+        tooltip="\n".join(tooltips),
     )  # fmt: skip
 
 
@@ -85,17 +99,60 @@ def _joint_box(scene: Scene, group: Group, found: Tally) -> Box:
     main = None if group.main is None else scene.view.graph.nodes[group.main]
     title = words.shorten(_title(scene, group, main), _LONGEST_TITLE)
     lines = [Line(LineRole.TITLE, title), Line(LineRole.DETAIL, _detail(scene, group, main, found))]
-    alarms = _alarms(scene, found)
-    if found.received.text:
-        role = LineRole.ALARM if found.received.wrong else LineRole.GRAD
-        lines.append(Line(role, found.received.text))
-    lines += _doings(found)
+    received = found.received if main is None else _received_by_main(scene, group, main)
+    if received.text:
+        role = LineRole.ALARM if received.wrong else LineRole.GRAD
+        lines.append(Line(role, received.text))
+    lines += _parameter_lines(scene, group)
+    lines += [*_kept_lines(scene, group), *_doings(found), *_alarms(scene, found)]
     return Box(
-        _box_id(group), _role(main), (*lines, *alarms),
+        _box_id(group), _role(main), tuple(lines),
         nodes=group.members, tooltip=_tooltip(scene, group, found), link=_link(scene, group),
-        state=_state(found), magnitude=found.received.most, count=len(group.members),
+        state=_state(found), magnitude=received.most, count=len(group.members),
         repeat=group.repeat,
     )  # fmt: skip
+
+
+def _received_by_main(scene: Scene, group: Group, main: Node) -> Norms:
+    place = group.blocks[0].index(main.id)
+    return tally(scene.view, [block[place] for block in group.blocks]).received
+
+
+def _parameter_lines(scene: Scene, group: Group) -> list[Line]:
+    """Say of each parameter in the box what became of its `.grad`, or how large its gradients were
+    where it stands for several."""
+    if group.main is None or scene.view.graph.nodes[group.main].is_leaf:
+        return []
+    return [
+        Line(LineRole.LEAF, _parameter(scene, group, place))
+        for place, node in enumerate(group.blocks[0])
+        if scene.view.graph.nodes[node].is_leaf
+    ]
+
+
+def _parameter(scene: Scene, group: Group, place: int) -> str:
+    leaf = scene.view.graph.nodes[group.blocks[0][place]]
+    shape = words.meta(leaf.outputs[0]) if leaf.outputs else ""
+    name = f"{words.node_title(leaf).rpartition('.')[2]} {shape}".rstrip()
+    if len(group.blocks) == 1:
+        return f"{name}  {grad_change(scene.view, leaf)}"
+    return f"{name}  {tally(scene.view, [block[place] for block in group.blocks]).received.text}"
+
+
+def _without_echoes(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[Box]:
+    """Leave out of boxes that stand for several nodes what their only arrow says already."""
+    arriving: dict[str, list[str]] = defaultdict(list)
+    for arrow in arrows:
+        arriving[arrow.target].append(arrow.text)
+    return [
+        box if box.step is not None else replace(
+            box, lines=tuple(
+                line for line in box.lines
+                if line.role is not LineRole.GRAD or arriving[box.id] != [line.text]
+            )
+        )
+        for box in boxes
+    ]  # fmt: skip
 
 
 def _role(main: Node | None) -> Role:
@@ -103,7 +160,9 @@ def _role(main: Node | None) -> Role:
 
 
 def _title(scene: Scene, group: Group, main: Node | None) -> str:
-    if main is None or main.is_leaf or group.cls:
+    if main is not None and group.cls:
+        return f"{group.label} · {group.cls}"
+    if main is None or main.is_leaf:
         return group.label
     return scene.titles[main.id]
 
@@ -115,9 +174,17 @@ def _detail(scene: Scene, group: Group, main: Node | None, found: Tally) -> str:
     shape = words.meta(main.outputs[0]) if main.outputs else ""
     if main.is_leaf:
         return f"{words.count(len(group.blocks), 'leaf')} · {shape}"
-    times = f"{len(group.blocks):,} times" if group.repeat == 1 else ""
     name = words.shorten(main.name, 40)
-    return " · ".join(filter(None, (group.cls, name, shape, scene.place(main.site), times)))
+    return " · ".join(filter(None, (name, shape, scene.place(main.site))))
+
+
+def _kept_lines(scene: Scene, group: Group) -> list[Line]:
+    """Say how much the box's nodes keep for backward, where that is wished for."""
+    kept = [kept for node in group.members for kept in scene.view.graph.nodes[node].saved]
+    if not (scene.with_saved and kept):
+        return []
+    size = words.nbytes(sum(one.nbytes or 0 for one in kept))
+    return [Line(LineRole.NOTE, f"keeps {words.count(len(kept), 'tensor')}, {size}")]
 
 
 def _doings(found: Tally) -> list[Line]:
@@ -173,52 +240,24 @@ def _link(scene: Scene, group: Group) -> str:
 def _arrows(scene: Scene, folding: Folding, chains: Chains) -> list[Arrow]:
     arrows = []
     for joined in folding.edges:
-        single = all(_is_single(folding.groups[end]) for end in (joined.source, joined.target))
-        if single and not joined.carried:
+        if joined.carried:
+            continue
+        if all(_is_single(folding.groups[end]) for end in (joined.source, joined.target)):
             arrows += [edge_arrow(scene.view, edge, chains) for edge in joined.members]
             continue
-        doors: dict[tuple[str, str], list[Edge]] = defaultdict(list)
-        for edge in joined.members:
-            ends = chains.out_of(edge.source), chains.into(edge.target, edge.input_nr)
-            doors[ends].append(edge)
-        for ends, edges in doors.items():
-            arrows.append(_joint_arrow(scene, ends, edges, carried=joined.carried))
+        for ends, edges in chains.by_doors(joined.members).items():
+            arrows.append(joint_arrow(scene.view, ends, edges))
     return arrows
-
-
-def _joint_arrow(
-    scene: Scene, ends: tuple[str, str], edges: Sequence[Edge], *, carried: bool
-) -> Arrow:
-    flowed = [scene.view.contribution(edge) for edge in edges]
-    norms = norms_of(flowed)
-    where = f"over {words.count(len(edges), 'edge')}"
-    where += ", from one repetition to the next" * carried
-    if not norms.count:
-        text = f"no gradient flowed {where}"
-        return Arrow(*ends, "", Flow.PART, text, State.IDLE, count=len(edges))
-    (only,) = flowed if len(flowed) == 1 else (None,)
-    return Arrow(
-        *ends, words.tensor(only) if only is not None else norms.text,
-        Flow.CARRIED if carried else Flow.FLOWS,
-        f"{words.statistics(only) if only is not None else norms.sentence}\n{where}",
-        _arrow_state(norms), norms.most, len(edges),
-    )  # fmt: skip
-
-
-def _arrow_state(norms: Norms) -> State:
-    if norms.wrong:
-        return State.WRONG
-    return State.ZERO if norms.zeros == norms.count else State.NORMAL
 
 
 # ---- regions
 
 
-def _regions(folding: Folding, names: dict[int, str]) -> tuple[Region, ...]:
+def _regions(folding: Folding, names: dict[int, str], carries: Carries) -> tuple[Region, ...]:
     """Frame the open groups, innermost first; what has no frame stands in the one around it."""
     framed: dict[int, tuple[tuple[str, ...], tuple[Region, ...]]] = {}
     for group in reversed(folding.groups):
-        framed[group.id] = _framed(folding, group, framed, names)
+        framed[group.id] = _framed(folding, group, framed, names, carries.inside[group.id])
     outermost = (framed[group.id][1] for group in folding.groups if group.parent is None)
     return tuple(region for regions in outermost for region in regions)
 
@@ -228,10 +267,11 @@ def _framed(
     group: Group,
     framed: dict[int, tuple[tuple[str, ...], tuple[Region, ...]]],
     names: dict[int, str],
+    carries: Sequence[str],
 ) -> tuple[tuple[str, ...], tuple[Region, ...]]:
     if group.is_box:
         return (names[group.id],), ()
-    boxes = tuple(box for child in group.children for box in framed[child][0])
+    boxes = (*(box for child in group.children for box in framed[child][0]), *carries)
     regions = tuple(region for child in group.children for region in framed[child][1])
     if not _has_frame(folding, group):
         return boxes, regions
@@ -260,10 +300,10 @@ def _notes(scene: Scene, folding: Folding) -> list[str]:
     if drawn < total:
         notes.append(f"{total - drawn:,} of {words.count(total, 'node')} not drawn")
     if len(folding.boxes) < drawn:
-        boxes = "1 box" if len(folding.boxes) == 1 else f"{len(folding.boxes):,} boxes"
+        boxes = words.count(len(folding.boxes), "box")
         repeats = [group.repeat for group in folding.groups if group.repeat > 1]
         alike = f"; ×{repeats[0]:,} stands for {repeats[0]:,} alike" if repeats else ""
         notes.append(f"{words.count(drawn, 'node')} folded into {boxes}{alike}")
     if any(edge.carried for edge in folding.edges):
-        notes.append("dashed back: what one repetition hands to the next")
+        notes.append("↻ what one repetition hands to the next, in the order that gradients flow")
     return notes

@@ -6,39 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from tracer.errors import TracerError
 from tracer.records.graph import Edge
 from tracer.transforms.levels import GroupKind
-
-SHOWN = frozenset({"views", "accumulate", "saved"})
-
-
-@dataclass(frozen=True, slots=True)
-class FoldOptions:
-    """How much of a graph to show.
-
-    `budget` is the most boxes to show by default. `depth` opens groups that many levels deep
-    instead, whatever their number. `expand` names groups to open in any case: a module's path, a
-    function (`step()`) or `file:line`. `fold` False gives every node a box. `show` names what is
-    not folded away: `views`, `accumulate`, `saved` (the last two matter to the picture only).
-    """
-
-    budget: int = 60
-    depth: int | None = None
-    expand: tuple[str, ...] = ()
-    fold: bool = True
-    show: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise TracerError(
-                f"a picture of {self.budget} boxes is empty; give a budget of 1 or more"
-            )
-        if self.depth is not None and self.depth < 0:
-            raise TracerError(f"depth {self.depth} is below the outermost level; give 0 or more")
-        unknown = sorted(self.show - SHOWN)
-        if unknown:
-            raise TracerError(f"cannot show {unknown[0]!r}; choose from {', '.join(sorted(SHOWN))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +17,8 @@ class Group:
     `label` names it within the module around it, `name` in full: what `expand` takes.
     `members` are the ids of all its nodes, ascending. `repeat` says how many equal neighbours were
     laid on one another to make it; `blocks` holds the nodes of each, node for node alike and in
-    flow order, and has more where a group around it repeats too. `main` is the operation or leaf
-    that names a box of kind `node`, None for any other.
+    flow order, and has more where a group around it repeats too. `main` is the one operation, or
+    the leaf, that names a box: one of kind `node`, or a module of an operation and its parameters.
     """
 
     id: int

@@ -35,13 +35,21 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The blocks to open in any case, and those of them to take out of their run of equal ones."""
+    """The blocks to open in any case, those of them to take out of their run of equal ones, and
+    the layers, which stay closed unless they are among the first."""
 
     opened: Set[Block] = frozenset()
     alone: Set[Block] = frozenset()
+    layers: Set[Block] = frozenset()
+
+    def can_open(self, shown: Shown) -> bool:
+        """Whether there is something in it that is to be seen."""
+        return bool(shown.block.children) and (
+            shown.block not in self.layers or not self.opened.isdisjoint(shown.blocks)
+        )
 
 
-def open_all(root: Block) -> Shown:
+def open_all(root: Block, wanted: Wanted) -> Shown:
     """Open every block, each on its own; only modules are shown around what they hold."""
     top = Shown([root], 1, 0)
     waiting = [top]
@@ -54,7 +62,7 @@ def open_all(root: Block) -> Shown:
                 shown.children.append(Shown([child], 1, shown.depth + 1))
             else:
                 pending += reversed(child.children)
-        waiting += shown.children
+        waiting += filter(wanted.can_open, shown.children)
     return top
 
 
@@ -64,7 +72,7 @@ def open_to_depth(root: Block, depth: int, wanted: Wanted) -> Shown:
     waiting = [top]
     while waiting:
         shown = waiting.pop()
-        if shown.depth <= depth or _is_wanted(shown, wanted):
+        if (shown.depth <= depth and wanted.can_open(shown)) or _is_wanted(shown, wanted):
             waiting += _open(shown, wanted)
     return top
 
@@ -78,7 +86,7 @@ def open_within_budget(root: Block, budget: int, wanted: Wanted) -> Shown:
     top = Shown([root], 1, 0)
     closed = _open_wanted(top, wanted)
     boxes = len(closed)
-    closed = [shown for shown in closed if shown.block.children]
+    closed = list(filter(wanted.can_open, closed))
     while closed:
         alike = _largest_alike(closed)
         closed = [shown for shown in closed if shown not in alike]
@@ -87,7 +95,7 @@ def open_within_budget(root: Block, budget: int, wanted: Wanted) -> Shown:
         if boxes + _cost(alike) <= budget:
             boxes += _cost(alike)
             for shown in alike:
-                closed += [child for child in _open(shown, wanted) if child.block.children]
+                closed += filter(wanted.can_open, _open(shown, wanted))
     return top
 
 

@@ -49,6 +49,8 @@ class Labels:
             name = span(level.name, last.level.name)
             return _within(name, around), level.cls, name
         together = level.together if shown.repeat > 1 else ""
+        if around and around == (together or level.label):
+            return "calls" if shown.repeat > 1 else "call", "", level.name
         return _within(together or level.label, around), level.cls, level.name
 
     def _node(self, first: Block, blocks: Sequence[Block], around: str) -> str:

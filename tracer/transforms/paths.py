@@ -37,7 +37,7 @@ class Paths:
     @property
     def part(self) -> Part:
         """The part of the graph that the paths take."""
-        return Part(self.nodes, (*self.sources, *self.targets), self.text)
+        return Part(self.nodes, (*self.sources, *self.targets), (self.text,))
 
 
 def paths(graph: Graph, source: int | str, target: int | str, *, first: int = 0) -> Paths:

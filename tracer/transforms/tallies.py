@@ -34,7 +34,7 @@ class Norms:
             return "0"
         if self.least is None or self.most is None:
             return ""
-        ends = dict.fromkeys((words.number(self.least), words.number(self.most)))
+        ends = dict.fromkeys((words.brief(self.least), words.brief(self.most)))
         return f"‖g‖ {' … '.join(ends)}"
 
     @property
@@ -97,6 +97,13 @@ def tally(view: PassView, nodes: Sequence[int]) -> Tally:
         broke=view.record.outcome.node if raised else first,
         raised=raised,
     )
+
+
+def spent(view: PassView, nodes: Sequence[int]) -> int:
+    """Sum up how many nanoseconds the nodes ran."""
+    runs = [view.runs[node] for node in nodes if node in view.runs]
+    added = [view.accumulates[node] for node in nodes if node in view.accumulates]
+    return _spent(runs) + _spent(added)
 
 
 def _spent(runs: Sequence[NodeRun | Accumulate]) -> int:

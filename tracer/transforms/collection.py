@@ -1,0 +1,20 @@
+"""Work that makes many records in; the same work, not held up by the garbage collector, out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Hold the garbage collector: on a large graph it would look again and again at all there is,
+    in vain, for 40 % of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
