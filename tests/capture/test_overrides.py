@@ -133,3 +133,16 @@ def test_the_operations_inside_a_function_are_told_with_the_users_line() -> None
     sites = {node.site.line for node in trace.graph.nodes if node.site is not None}
     assert len(sites) == 1
     assert trace.graph.nodes[0].variables == ("loss",)
+
+
+def test_each_operation_of_one_call_of_a_function_counts_as_the_first() -> None:
+    x = X.clone().requires_grad_()
+    with tracer.trace() as trace:
+        for _ in range(2):
+            x = functional.normalize(x)
+        x.sum().backward()
+    calls = [(node.name, node.call) for node in trace.graph.nodes if "Accumulate" not in node.name]
+    inside = ["DivBackward0", "ExpandBackward0", "ClampMinBackward0", "LinalgVectorNormBackward0"]
+    assert sorted(calls) == sorted(
+        [("SumBackward0", 1)] + [(name, call) for call in (1, 2) for name in inside]
+    )

@@ -1046,10 +1046,26 @@ static PyType_Spec op_spec = {"tracer.capture._core.Op", sizeof(Op), 0, COLLECTE
 
 /* Code positions seen: (code, lasti) -> site id and how often it ran; lasti -1 is the code itself,
  * whose value says whether it is the user's. The Python side keeps the code objects alive. */
-typedef struct { const void *code; int32_t lasti; uint32_t value, calls, round; } Place;
+/* A position in the user's code; `inner` is where in PyTorch's own Python code it had come to, if it
+ * was inside such code: a function that runs many operations runs each of them once. */
+typedef struct { const void *code, *inner; int32_t lasti, inner_lasti; } At;
+typedef struct { At at; uint32_t value, calls, round; } Place;
 typedef struct { Place *slots; uint32_t room, used; } Places;
 
-static Place *find_place(Places *places, const void *code, int32_t lasti)
+static uint32_t hash_at(At at)
+{
+    return (uint32_t)(((uintptr_t)at.code >> 4) * 2654435761u + (uint32_t)at.lasti * 40503u +
+                      ((uintptr_t)at.inner >> 4) * 2246822519u + (uint32_t)at.inner_lasti * 3266489917u);
+}
+
+static int is_at(At one, At other)
+{
+    return one.code == other.code && one.lasti == other.lasti && one.inner == other.inner &&
+           one.inner_lasti == other.inner_lasti;
+}
+
+/* The place, or the empty one where it belongs: whoever fills that counts it as used. */
+static Place *find_place(Places *places, At at)
 {
     if (places->used * 2 >= places->room) {
         uint32_t room = places->room ? places->room * 2 : 1024;
@@ -1057,19 +1073,18 @@ static Place *find_place(Places *places, const void *code, int32_t lasti)
         if (!slots) { PyErr_NoMemory(); return NULL; }
         Place *old = places->slots;
         for (uint32_t i = 0; i < places->room; i++)
-            if (old[i].code) {
-                uint32_t at = (uint32_t)(((uintptr_t)old[i].code >> 4) * 2654435761u + (uint32_t)old[i].lasti * 40503u);
-                while (slots[at & (room - 1)].code) at++;
-                slots[at & (room - 1)] = old[i];
+            if (old[i].at.code) {
+                uint32_t slot = hash_at(old[i].at);
+                while (slots[slot & (room - 1)].at.code) slot++;
+                slots[slot & (room - 1)] = old[i];
             }
         free(old);
         places->slots = slots;
         places->room = room;
     }
-    uint32_t at = (uint32_t)(((uintptr_t)code >> 4) * 2654435761u + (uint32_t)lasti * 40503u);
-    for (;; at++) {
-        Place *place = &places->slots[at & (places->room - 1)];
-        if (!place->code || (place->code == code && place->lasti == lasti)) return place;
+    for (uint32_t slot = hash_at(at);; slot++) {
+        Place *place = &places->slots[slot & (places->room - 1)];
+        if (!place->at.code || is_at(place->at, at)) return place;
     }
 }
 
@@ -1156,51 +1171,76 @@ static PyObject *mode_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+static uint32_t count_call(Mode *self, Place *place)
+{
+    if (place->round != self->round) { place->round = self->round; place->calls = 0; }
+    return ++place->calls;
+}
+
+static int lasti_of(PyObject *frame, int32_t *lasti)
+{
+    PyObject *last = PyObject_GetAttr(frame, s_f_lasti);
+    if (!last) return -1;
+    *lasti = (int32_t)PyLong_AsLong(last);
+    Py_DECREF(last);
+    return 0;
+}
+
 /* The site of the nearest user frame, 0 where there is none; with `call`, count one more call of it. */
 static int64_t find_site(Mode *self, uint32_t *call)
 {
     PyObject *frame = (PyObject *)PyEval_GetFrame();
+    At inner = {NULL, NULL, 0, 0};
     if (call) *call = 0;
     Py_XINCREF(frame);
     while (frame && frame != Py_None) {
         PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
-        Place *place = find_place(&self->places, code, -1);
+        At at = {code, NULL, -1, 0};
+        Place *place = find_place(&self->places, at);
         if (!place) goto fail;
-        if (!place->code) {
+        if (!place->at.code) {
             PyObject *answer = PyObject_CallFunctionObjArgs(self->is_user, code, NULL);
             if (!answer) goto fail;
             int is_user = PyObject_IsTrue(answer);
             Py_DECREF(answer);
             if (is_user < 0) goto fail;
-            place = find_place(&self->places, code, -1);
+            place = find_place(&self->places, at);
             if (!place) goto fail;
-            *place = (Place){code, -1, is_user, 0, 0};
+            *place = (Place){at, is_user, 0, 0};
             self->places.used++;
         }
         if (place->value) {
-            PyObject *last = PyObject_GetAttr(frame, s_f_lasti);
-            if (!last) goto fail;
-            int32_t lasti = (int32_t)PyLong_AsLong(last);
-            Py_DECREF(last);
-            place = find_place(&self->places, code, lasti);
+            if (lasti_of(frame, &at.lasti) < 0) goto fail;
+            place = find_place(&self->places, at);
             if (!place) goto fail;
-            if (!place->code) {
-                PyObject *id = PyObject_CallFunction(self->site, "Oii", code, lasti,
+            if (!place->at.code) {
+                PyObject *id = PyObject_CallFunction(self->site, "Oii", code, at.lasti,
                                                      PyFrame_GetLineNumber((PyFrameObject *)frame));
                 if (!id) goto fail;
                 uint32_t value = (uint32_t)PyLong_AsUnsignedLong(id);
                 Py_DECREF(id);
                 if (PyErr_Occurred()) goto fail;
-                place = find_place(&self->places, code, lasti);
+                place = find_place(&self->places, at);
                 if (!place) goto fail;
-                *place = (Place){code, lasti, value, 0, 0};
+                *place = (Place){at, value, 0, 0};
                 self->places.used++;
             }
-            if (place->round != self->round) { place->round = self->round; place->calls = 0; }
-            if (call) *call = ++place->calls;
+            uint32_t value = place->value;
+            if (call && inner.code) {
+                at.inner = inner.code;
+                at.inner_lasti = inner.lasti;
+                place = find_place(&self->places, at);
+                if (!place) goto fail;
+                if (!place->at.code) { *place = (Place){at, value, 0, 0}; self->places.used++; }
+            }
+            if (call) *call = count_call(self, place);
             Py_DECREF(code);
             Py_DECREF(frame);
-            return place->value;
+            return value;
+        }
+        if (call && !inner.code) {
+            inner.code = code;
+            if (lasti_of(frame, &inner.lasti) < 0) goto fail;
         }
         Py_DECREF(code);
         PyObject *back = PyObject_GetAttr(frame, s_f_back);

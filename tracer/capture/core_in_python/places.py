@@ -11,14 +11,39 @@ from tracer.capture.core_in_python.unseen import is_ours
 _HERE = os.path.dirname(__file__) + os.sep
 
 
-class _Place:
-    """One position in code: its site, and how often it ran in this round."""
+class _Runs:
+    """How often one position in code ran in this round."""
 
-    __slots__ = ("calls", "round", "site")
+    __slots__ = ("calls", "round")
+
+    def __init__(self) -> None:
+        self.calls = self.round = 0
+
+    def count(self, counted_in: int) -> int:
+        if self.round != counted_in:
+            self.round, self.calls = counted_in, 0
+        self.calls += 1
+        return self.calls
+
+
+class _Place(_Runs):
+    """A position in the user's code: its site, and where in PyTorch's own it led to when it ran.
+
+    A function of PyTorch's that runs many operations runs each of them once.
+    """
+
+    __slots__ = ("inner", "site")
 
     def __init__(self, site: int) -> None:
+        super().__init__()
         self.site = site
-        self.calls = self.round = 0
+        self.inner: dict[tuple[int, int], _Runs] = {}
+
+    def runs(self, inner: FrameType | None) -> _Runs:
+        """The count of what ran here, in the innermost frame, if that is not the user's."""
+        if inner is None:
+            return self
+        return self.inner.setdefault((id(inner.f_code), inner.f_lasti), _Runs())
 
 
 class Places:
@@ -38,11 +63,14 @@ class Places:
 
         Where a round is given to be counted in, also how often it ran in that, else 0.
         """
+        inner = None
         while frame is not None:
             places = self._places(frame.f_code)
             if places is not None:
                 place = self._place(frame, places)
-                return place.site, _count(place, counted_in) if counted_in else 0
+                return place.site, place.runs(inner).count(counted_in) if counted_in else 0
+            if inner is None and not _is_core(frame.f_code):
+                inner = frame
             frame = frame.f_back
         return 0, 0
 
@@ -59,13 +87,6 @@ class Places:
             site = self._site(frame.f_code, frame.f_lasti, frame.f_lineno)
             place = places.setdefault(frame.f_lasti, _Place(site))
         return place
-
-
-def _count(place: _Place, counted_in: int) -> int:
-    if place.round != counted_in:
-        place.round, place.calls = counted_in, 0
-    place.calls += 1
-    return place.calls
 
 
 def _is_core(code: CodeType) -> bool:
