@@ -240,13 +240,12 @@ class Operations:
             self._cut(".data", args[0], result)
 
     def _before_data_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        targets = self._session.ledger.targets(args[:1])
-        return targets, args[0].data_ptr() if targets else 0
+        return self._session.ledger.targets(args[:1])
 
-    def _after_data_set(self, token: Any, result: Any, error: BaseException | None) -> None:
-        if error is None and token[0]:
+    def _after_data_set(self, targets: Any, result: Any, error: BaseException | None) -> None:
+        if error is None and targets:
             session = self._session
-            session.ledger.written(token[0], ".data =", session.mode.here())
+            session.ledger.written(targets, ".data =", session.mode.here())
 
     def _after_detach(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is None and isinstance(result, Tensor):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tracer.capture.core import Book, Leaf
 from tracer.capture.core_in_python.leaves import same_entry
-from tracer.capture.readings import NONE, meta_of
+from tracer.capture.readings import NONE, address_of, meta_of
 from tracer.capture.recorder import packed
 from tracer.capture.references import OurRef
 from tracer.records import events
@@ -295,6 +295,6 @@ def _address(tensor: Tensor) -> int:
 def _mark(tensor: Tensor) -> tuple[int, int]:
     """What changes when a tensor is written to, unless through another alias of its storage."""
     try:
-        return tensor._version, tensor.data_ptr()
+        return tensor._version, address_of(tensor)
     except RuntimeError:  # inference tensors keep no version; wrappers and sparse have no pointer
         return 0, 0

@@ -65,6 +65,17 @@ def is_leaf(tensor: Tensor) -> bool:
         return False
 
 
+def runs_own_code(tensor: Tensor) -> bool:
+    """Whether asking a tensor for more than its metadata runs code of its class, or warns."""
+    kind = type(tensor)
+    return kind.__torch_dispatch__ is not _DEFAULT_DISPATCH and kind not in _PLAIN
+
+
+def address_of(tensor: Tensor) -> int:
+    """Where a tensor's values lie, 0 where that cannot be asked."""
+    return 0 if runs_own_code(tensor) else tensor.data_ptr()
+
+
 class Reader:
     """Packs entries of unusual tensors: other dtypes, layouts, subclasses, what cannot be read."""
 
@@ -105,12 +116,8 @@ class Reader:
         return struct.pack("<BII", ENTRY_UNREAD, meta, self._string(reason))
 
     def _pack(self, tensor: Tensor, meta: int) -> bytes:
-        flat = tensor.detach()
-        if flat.layout is not torch.strided:
-            flat = flat.coalesce().values() if flat.layout is torch.sparse_coo else flat.values()
-            stored_all = False
-        else:
-            stored_all = True
+        stored_all = tensor.layout is torch.strided
+        flat = tensor.detach() if stored_all else _stored(tensor)
         flat = flat.resolve_conj().resolve_neg().contiguous().reshape(-1)
         name = str(tensor.dtype).removeprefix("torch.")
         if stored_all and flat.numel() <= self._few and name in DTYPE_CODES:
@@ -121,17 +128,26 @@ class Reader:
         return _statistics(flat, meta, tensor.numel())
 
 
+def _stored(tensor: Tensor) -> Tensor:
+    """The values that a sparse tensor stores; no tensor of its kind is made, which may warn."""
+    return tensor.coalesce().values() if tensor.layout is torch.sparse_coo else tensor.values()
+
+
 def _why_unreadable(tensor: Tensor) -> str:
-    if type(tensor).__torch_dispatch__ is not _DEFAULT_DISPATCH and type(tensor) not in _PLAIN:
+    if type(tensor).__name__ == "FakeTensor":
+        return "fake tensors hold no values"
+    if tensor.is_nested or tensor.is_quantized:
+        return "nested" if tensor.is_nested else "quantized"
+    if runs_own_code(tensor):
         return f"{type(tensor).__name__} runs code of its own when read"
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "inside a torch.func transform"
+    if torch._C._functorch.is_legacy_batchedtensor(tensor):
+        return "one of a batch of gradients (is_grads_batched)"
     if tensor.is_meta:
         return "meta tensors hold no values"
     if tensor.device.type != "cpu":
         return f"on {tensor.device.type}: reading it would wait for the device"
-    if tensor.is_nested or tensor.is_quantized:
-        return "nested" if tensor.is_nested else "quantized"
     return ""
 
 

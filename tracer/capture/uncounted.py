@@ -38,8 +38,12 @@ class RunCounter:
         if self._first is None and self._inside == 1:
             self._first, self._entered_by_first = task, self._entered
 
+    def forget(self) -> None:
+        """Runs may begin that are not entered, and not to be counted as missed: begin anew."""
+        self._first = None
+
     def missed(self, run_backward: Any) -> int:
-        """How many runs since the first recorded one were never entered: at least so many.
+        """How many runs since the first recorded one, or since `forget`, were never entered.
 
         `run_backward` is the engine's own. It is run once more, in a thread of its own so that no
         sequence number of the caller's is used up, and only where it has run before: its first run
