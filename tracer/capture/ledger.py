@@ -159,12 +159,12 @@ class Ledger:
 
     def _with_elements_of(self, tensor: Tensor) -> Target | None:
         """What has its elements where this tensor has them: `x.data`, `x.detach()`."""
-        address = _address(tensor)
+        address = address_of(tensor)
         target = self._by_address.get(address)
         if target is None:
             return None
         there = target.tensor()
-        if there is None or _address(there) != address:
+        if there is None or address_of(there) != address:
             del self._by_address[address]
             return None
         return Target(target.state, target.is_grad)
@@ -267,7 +267,7 @@ class Ledger:
             self._grads[grad._cdata] = state
 
     def _at(self, tensor: Tensor, target: Target) -> None:
-        address = _address(tensor)
+        address = address_of(tensor)
         if address:
             self._by_address[address] = target
 
@@ -280,16 +280,8 @@ class Ledger:
         if len(self._by_address) > 4 * len(self._leaves) + 1024:
             for address, target in list(self._by_address.items()):
                 there = target.tensor()
-                if there is None or _address(there) != address:
+                if there is None or address_of(there) != address:
                     del self._by_address[address]
-
-
-def _address(tensor: Tensor) -> int:
-    """Where its elements are; 0 where that cannot be told."""
-    try:
-        return tensor.data_ptr()
-    except RuntimeError:  # sparse tensors and wrappers have no pointer
-        return 0
 
 
 def _mark(tensor: Tensor) -> tuple[int, int]:

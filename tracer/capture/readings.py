@@ -73,7 +73,10 @@ def runs_own_code(tensor: Tensor) -> bool:
 
 def address_of(tensor: Tensor) -> int:
     """Where a tensor's values lie, 0 where that cannot be asked."""
-    return 0 if runs_own_code(tensor) else tensor.data_ptr()
+    try:
+        return 0 if runs_own_code(tensor) else tensor.data_ptr()
+    except RuntimeError:  # sparse tensors and wrappers have no pointer
+        return 0
 
 
 class Reader:
