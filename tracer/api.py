@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from tracer.errors import NotInTraceError, OptionError
+from tracer.errors import NotInTraceError, OptionError, TracerError
 from tracer.records.events import Pass
 from tracer.records.graph import Graph
 from tracer.records.limits import ALL_THERE_IS, Limits, limits
@@ -263,9 +263,12 @@ class Recording:
         self._session = None
         if session is None or writer is None:
             return
-        session.uninstall()
-        if session.is_mine():
-            writer.close(outcome)
+        try:
+            session.uninstall()
+            if session.is_mine():
+                writer.close(outcome)
+        except TracerError as error:  # a full disk must not become the program's failure
+            session.recorder.fault(error)
 
     def read(self) -> TraceRecord:
         """What has been recorded so far."""

@@ -14,6 +14,9 @@ from tracer.records.graph import Graph
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
+_MOST_NODES = 1 << 15
+_LEAST_GRAPHS = 8
+
 Leaves = dict[int, tuple[Tensor, LeafState]]
 
 
@@ -22,12 +25,14 @@ class GraphBook:
 
     Two walks have the same structure when their nodes agree in type, shapes, dtypes, source site,
     operation, module and (for leaves) name, and their edges and roots agree. The comparison is of
-    the whole key, not of a digest of it.
+    the whole key, not of a digest of it. A structure met again after so many others that it was
+    forgotten is a new graph, with the same digest.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._graphs: dict[Any, Graph] = {}
+        self._count = self._nodes = 0
 
     def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         """The graph with the structure of this walk."""
@@ -35,22 +40,31 @@ class GraphBook:
         key = (walk.signatures, walk.links, walk.roots, names)
         graph = self._graphs.get(key)
         if graph is None:
-            graph = self._read(walk, leaves, key)
-            self._graphs[key] = graph
+            graph = self._read(walk, leaves)
+            self._make_room(len(graph.nodes))
+        else:
+            del self._graphs[key]
+        self._graphs[key] = graph
+        self._session.recorder.writer.graph(graph)
         return graph
 
-    def _read(self, walk: structure.Walk, leaves: Leaves, key: Any) -> Graph:
+    def _make_room(self, coming: int) -> None:
+        """Forget the structures used longest ago: a program may make another in each pass."""
+        self._nodes += coming
+        while self._nodes > _MOST_NODES and len(self._graphs) > _LEAST_GRAPHS:
+            self._nodes -= len(self._graphs.pop(next(iter(self._graphs))).nodes)
+
+    def _read(self, walk: structure.Walk, leaves: Leaves) -> Graph:
+        self._count += 1
         origins = [
             self._origin(sequence_nr, leaves.get(number))
             for number, sequence_nr in enumerate(walk.sequence_nrs)
         ]
         _name_outputs_only(walk, origins)
         metas = [structure.output_metas(fn) for fn in walk.fns]
-        graph = structure.read_graph(
-            walk, origins, metas, graph_id=len(self._graphs) + 1, site_of=self._session.defined_at
+        return structure.read_graph(
+            walk, origins, metas, graph_id=self._count, site_of=self._session.defined_at
         )
-        self._session.recorder.writer.put(graph)
-        return graph
 
     def _origin(self, sequence_nr: int, leaf: tuple[Tensor, LeafState] | None) -> structure.Origin:
         session = self._session

@@ -37,9 +37,9 @@ class LeafState(Leaf):  # type: ignore[misc]
     Of one that is not `watched` only its name is known, and nothing that is written to it.
     """
 
-    __slots__ = ("first", "named", "watched")
+    __slots__ = ("first", "name", "watched")
     first: First
-    named: bool
+    name: str
     watched: bool
 
 
@@ -84,19 +84,21 @@ class Ledger:
     def _open(self, tensor: Tensor) -> LeafState:
         self._count += 1
         key, watched, unwatched = id(tensor), self._leaves, self._unwatched
+        writer = self._recorder.writer
 
         def forget(dead: object) -> None:
             for leaves in (watched, unwatched):
                 held = leaves.get(key)
                 if held is not None and held.ref is dead:
                     del leaves[key]
+                    writer.lost_leaf(held.id)
 
         state = LeafState(self._count, OurRef(tensor, forget), NONE, NONE, (0, 0))
-        state.named = state.watched = False
+        state.name, state.watched = "", False
         unwatched[key] = state
         if self._recorder.watched.leaf(""):
             self._watch(tensor, state)
-            self._put(state, "")
+            self._put(state)
         return state
 
     def _watch(self, tensor: Tensor, state: LeafState) -> None:
@@ -110,11 +112,11 @@ class Ledger:
         self._follow_data(state, tensor)
         self._follow_grad(state, tensor.grad)
 
-    def _put(self, state: LeafState, name: str) -> None:
+    def _put(self, state: LeafState) -> None:
         self._recorder.writer.put(
             events.Leaf(
                 state.id,
-                name,
+                state.name,
                 state.first.meta,
                 None,
                 packed(state.first.data),
@@ -124,11 +126,11 @@ class Ledger:
 
     def name(self, tensor: Tensor, state: LeafState, name: str) -> None:
         """Give a leaf the name its user gave it."""
-        state.named = True
+        state.name = name
         if not state.watched and self._recorder.watched.leaf(name):
             self._watch(tensor, state)
         if state.watched:
-            self._put(state, name)
+            self._put(state)
 
     # ---- what user code writes
 

@@ -96,7 +96,6 @@ class Session:
         self._draw_likeness = draw_likeness
         self._codes: list[Any] = []
         self._op_names: dict[int, str] = {}
-        self._leaf_names: dict[int, str] = {}
         self.undo: list[Callable[[], object]] = []
         self._replaced: list[tuple[Any, str, Any, Any]] = []
         self.mode = _Mode(
@@ -326,19 +325,18 @@ class Session:
         return leaves
 
     def _name(self, leaves: Leaves) -> None:
-        unnamed = {state.id: leaf for leaf, state in leaves.values() if not state.named}
+        unnamed = {state.id: leaf for leaf, state in leaves.values() if not state.name}
         if not unnamed:
             return
         found = self.names.names(unnamed, sys._getframe())
-        for _leaf, state in leaves.values():
+        for leaf, state in leaves.values():
             name = found.get(state.id, "")
-            if name and not state.named:
-                self.ledger.name(_leaf, state, name)
-                self._leaf_names[state.id] = name
+            if name and not state.name:
+                self.ledger.name(leaf, state, name)
 
     def leaf_name(self, state: LeafState) -> str:
         """The name of a leaf, empty where none was found."""
-        return self._leaf_names.get(state.id, "")
+        return state.name
 
     def _tensor_name(self, tensor: Tensor) -> str:
         """The name a reader knows a tensor by: a leaf's, or what its operation was bound to."""

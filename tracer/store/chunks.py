@@ -70,6 +70,16 @@ class ChunkBuffer:
         self._sealed_bytes += len(frames)
         self._frames = bytearray()
 
+    def discard(self) -> int:
+        """Forget all frames though they are not stored; returns how many events they were."""
+        events = sum(self._events(row) for row in self.rows())
+        self.clear()
+        return events
+
+    def _events(self, row: Row) -> int:
+        number = row[5]
+        return number if isinstance(number, int) else 0
+
     def rows(self) -> list[Row]:
         """All frames as rows; asked again before `clear`, the same rows."""
         if self._frames:

@@ -41,25 +41,27 @@ def is_trace(path: Path) -> bool:
     return header.startswith(_MAGIC) and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def _connect(database: str | Path) -> sqlite3.Connection:
+def _connect(database: str | Path, *, patience_s: float = 5.0) -> sqlite3.Connection:
     return sqlite3.connect(
-        database, isolation_level=None, check_same_thread=False, uri=True, factory=Connection
-    )
+        database, isolation_level=None, check_same_thread=False, uri=True, factory=Connection,
+        timeout=patience_s,
+    )  # fmt: skip
 
 
 # ---- writing
 
 
-def create_file(path: Path, run: Row) -> sqlite3.Connection:
+def create_file(path: Path, run: Row, *, shrinks: bool = False) -> sqlite3.Connection:
     """Make a trace at `path` that says what ran, in place of a trace that is there, and open it.
 
-    Until the new one is whole, the old one stays. Raises TraceFileError where the file can't be
-    made, or what is there is no trace.
+    Until the new one is whole, the old one stays. A file that `shrinks` can give back the room of
+    what is deleted. Raises TraceFileError where the file can't be made, or what is there is no
+    trace.
     """
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         _refuse_other_files(path)
-        _write_first(fresh, run)
+        _write_first(fresh, run, shrinks)
         for suffix in _BESIDE:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         os.replace(fresh, path)
@@ -81,11 +83,13 @@ def _refuse_other_files(path: Path) -> None:
         raise TraceFileError(f"{path} exists and is not a trace: choose another name")
 
 
-def _write_first(path: Path, run: Row) -> None:
+def _write_first(path: Path, run: Row, shrinks: bool) -> None:
     path.unlink(missing_ok=True)
     path.touch(exist_ok=False)  # says why it can't, where SQLite does not
     with closing(_connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
+        if shrinks:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _begin(connection, run)
 
 
@@ -95,16 +99,18 @@ def _begin(connection: sqlite3.Connection, run: Row) -> None:
 
 
 def _open_for_writing(path: Path) -> sqlite3.Connection:
-    connection = _connect(path)
+    connection = _connect(path, patience_s=0)
     connection.execute("PRAGMA journal_mode = WAL")
     # A process that dies loses nothing that was committed; only a machine that does, could.
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 
 
-def create_temporary(run: Row) -> sqlite3.Connection:
+def create_temporary(run: Row, *, shrinks: bool = False) -> sqlite3.Connection:
     """Make a trace that only its connection knows; what memory can't hold goes to disk."""
     connection = _connect("")
+    if shrinks:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = MEMORY")
     _begin(connection, run)
     return connection
@@ -118,6 +124,11 @@ def close_file(connection: sqlite3.Connection) -> None:
         pass
     finally:
         connection.close()
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another program has locked the file, so that it can be written later."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def cannot_write(path: Path | None, error: Exception) -> TraceFileError:

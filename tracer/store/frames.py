@@ -197,3 +197,9 @@ def scan_frames(frames: Packed) -> Iterator[tuple[int, int, int, int]]:
         offset += length
     if offset != size:
         raise ValueError(f"a frame at byte {offset} of {size} has no sound length")
+
+
+def frames_between(frames: bytes, found: Sequence[tuple[int, int, int, int]]) -> Iterator[bytes]:
+    """Yield each frame, given what `scan_frames` found."""
+    ends = [at for at, *_ in found[1:]] + [len(frames)]
+    return (frames[start:end] for (start, *_), end in zip(found, ends, strict=True))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tracer.records.events import Event, Hook, Leaf, Pass
@@ -14,15 +15,29 @@ from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store import rows
+from tracer.store.budget import Budget
 from tracer.store.chunks import ChunkBuffer
 from tracer.store.columns import Row, plain
 from tracer.store.entries import Packed
-from tracer.store.files import cannot_write, close_file, create_file, create_temporary
+from tracer.store.files import (
+    cannot_write,
+    close_file,
+    create_file,
+    create_temporary,
+    is_locked,
+)
 from tracer.store.frames import encode_event
+from tracer.store.ring import Cut, Ring
 from tracer.store.schema import insert_into
 
 _ROW_BYTES = 100
 """About what a row takes, to know when what waits is worth a flush."""
+_MOST_WAITING = 16 << 20
+"""Bytes of events that wait while the file can't be written for the moment."""
+_PATIENCE_S = 5.0
+_MOST_PASSES_WAITING = 10_000
+HELD_UP = "that came while the file could not be written: another program had locked it"
+FULL = "events for which max_bytes left no room"
 
 Stored = Site | ModuleRef | Hook | Leaf | Graph | Pass
 
@@ -32,7 +47,10 @@ class TraceWriter:
 
     `path` None keeps the trace in a private temporary database that `reader.read_writer` reads.
     Nothing is written before `flush`; `due` tells when it is worth it: when `flush_bytes` are
-    waiting, or something has been for `flush_ns`. What was flushed survives the process.
+    waiting, or something has been for `flush_ns`. What was flushed survives the process. While
+    another program has locked the file, what waits is kept for later, as far as a bounded number of
+    bytes go. Passes and bytes over `limits` leave the file as it goes. Whatever is left out is
+    counted among what was dropped.
     After a failure to write (TraceFileError from `flush` or `close`) the file stays readable up to
     the last flush, and the writer takes no more.
     """
@@ -53,6 +71,9 @@ class TraceWriter:
         self.closed = False
         self._run = run
         self._pid = os.getpid()
+        self._max_bytes = limits.max_bytes
+        if limits.max_bytes:
+            flush_bytes = min(flush_bytes, limits.max_bytes // 16)
         self._flush_bytes, self._flush_ns = flush_bytes, flush_ns
         self._clock = clock
         self._flushed_ns = clock()
@@ -61,12 +82,23 @@ class TraceWriter:
         self._sites: dict[int, Site] = {}
         self._dropped: dict[str, int] = {}
         self._chunks = ChunkBuffer(flush_bytes)
+        self._ring = Ring(limits)
+        self._graphs: set[int] = set()
         self._forget_pending()
         row = rows.run_row(run, "", complete=False)
-        self.connection = create_file(self.path, row) if self.path else create_temporary(row)
+        shrinks = bool(limits.max_bytes)
+        self.connection = (
+            create_file(self.path, row, shrinks=shrinks)
+            if self.path
+            else create_temporary(row, shrinks=shrinks)
+        )
+        self._budget = Budget(
+            self.connection, self.path, most=limits.max_bytes, flush_bytes=flush_bytes
+        )
 
     def _forget_pending(self) -> None:
         self._rows = 0
+        self._ended: list[Row] = []
         self._new_strings: list[Row] = []
         self._new_metas: list[Row] = []
         self._new_sites: dict[int, Site] = {}
@@ -86,6 +118,7 @@ class TraceWriter:
         self._rows += 1
         if isinstance(record, Pass):
             self._new_passes[record.id] = record
+            self._ring.saw(record)
         elif isinstance(record, Site):
             self._sites[record.id] = self._new_sites[record.id] = record
         elif isinstance(record, Leaf):
@@ -96,8 +129,18 @@ class TraceWriter:
             self._new_modules.pop(record.id, None)
             self.module(record)
         else:
+            self._graphs.add(record.id)
             self._new_graphs[record.id] = record
-            self._rows += 2 * len(record.nodes)
+            self._rows += 5 * len(record.nodes)
+
+    def graph(self, graph: Graph) -> None:
+        """Store a graph, unless it is there: the last pass that had it may have left the file."""
+        if graph.id not in self._graphs:
+            self.put(graph)
+
+    def lost_leaf(self, leaf: int) -> None:
+        """Say that a leaf is no more: it goes with the last pass that can have named it."""
+        self._ring.lost_leaf(leaf)
 
     def source(self, file: str, text: str) -> None:
         """Store the text of a user's file."""
@@ -141,6 +184,7 @@ class TraceWriter:
     def hook(self, hook: Hook) -> int:
         """The id of a hook, which is stored."""
         self._new_hooks[hook.id] = hook
+        self._ring.saw_hook(hook.id)
         return hook.id
 
     # ---- events
@@ -156,14 +200,14 @@ class TraceWriter:
     def dropped(self, reason: str, count: int = 1) -> None:
         """Count what was left out."""
         total = self._dropped.get(reason, 0) + count
-        self._dropped[reason] = self._new_dropped[reason] = total
-        self._rows += 1
+        self._rows += reason not in self._new_dropped
+        self._dropped[reason] = self._new_dropped[plain(reason)] = total
 
     # ---- writing
 
     def due(self) -> bool:
         """Whether a flush is worth it now."""
-        waiting = self._chunks.waiting + self._rows * _ROW_BYTES
+        waiting = self._waiting
         if waiting >= self._flush_bytes:
             return True
         return waiting > 0 and self._clock() - self._flushed_ns >= self._flush_ns
@@ -174,10 +218,70 @@ class TraceWriter:
         Raises TraceFileError where the file can't be written (a full disk); the writer is then
         closed. Interrupted by any other exception it can be called again.
         """
-        if not self.closed and os.getpid() == self._pid:
-            self._write(self._pending())
-        self._forget_pending()
         self._flushed_ns = self._clock()
+        if self.closed or os.getpid() != self._pid or self._try_writing():
+            self._forget_pending()
+        else:
+            self._drop_what_waits_too_long()
+
+    def _drop_what_waits_too_long(self) -> None:
+        if self._chunks.waiting > _MOST_WAITING:
+            self.dropped(f"events {HELD_UP}", self._chunks.discard())
+        if len(self._new_passes) > _MOST_PASSES_WAITING:
+            ended = [run.id for run in self._new_passes.values() if run.end_ns is not None]
+            for number in ended:
+                del self._new_passes[number]
+            self.dropped(f"passes {HELD_UP}", len(ended))
+
+    @property
+    def _waiting(self) -> int:
+        return self._chunks.waiting + self._rows * _ROW_BYTES
+
+    def _try_writing(self) -> bool:
+        """Write all that is waiting; whether that could be done now."""
+        connection = self.connection
+        try:
+            if self._max_bytes and not self._make_room(self._waiting):
+                if self._budget.log_is_held:
+                    return False
+                if self._chunks.waiting:
+                    self.dropped(FULL, self._chunks.discard())
+                if not self._make_room(self._waiting):
+                    raise sqlite3.OperationalError(f"max_bytes={self._max_bytes} is too little")
+            with self._transaction():
+                self._insert(self._pending())
+                self._count_cut(self._ring.cut_old(connection), "last")
+                self._insert([("dropped", list(self._new_dropped.items()))])
+        except sqlite3.Error as error:
+            if is_locked(error):
+                return False
+            self._release()
+            raise cannot_write(self.path, error) from error
+        return True
+
+    def _make_room(self, coming: int) -> bool:
+        """Take the oldest passes out until so many bytes fit; whether they do now."""
+        budget = self._budget
+        budget.empty_log()
+        shortage = budget.shortage(coming)
+        if shortage <= 0:
+            return True
+        if budget.log_is_held or 2 * coming > self._max_bytes:
+            return False
+        with self._transaction():
+            wanted = shortage + self._max_bytes // 16
+            self._count_cut(self._ring.cut_bytes(self.connection, wanted), "max_bytes")
+            self._insert([("dropped", list(self._new_dropped.items()))])
+        budget.empty_log()
+        budget.shrink(budget.shortage(coming))
+        return budget.shortage(coming) <= 0
+
+    def _count_cut(self, cut: Cut, limit: str) -> None:
+        self._graphs.difference_update(cut.graphs)
+        if cut.passes:
+            self.dropped(f"older passes, deleted to keep to {limit}", cut.passes)
+        if cut.events:
+            self.dropped(f"older events outside passes, deleted to keep to {limit}", cut.events)
 
     def _pending(self) -> Iterator[tuple[str, list[Row] | Iterator[Row]]]:
         """What waits, by table: first those whose rows bring new sites, strings and metadata."""
@@ -192,26 +296,26 @@ class TraceWriter:
         yield "module", [rows.module_row(module) for module in self._new_modules.values()]
         yield "site", [rows.site_row(site) for site in self._new_sites.values()]
         yield "source", list(self._new_sources.items())
-        yield "dropped", [(plain(why), count) for why, count in self._new_dropped.items()]
         yield "meta", self._new_metas
         yield "string", self._new_strings
         yield "chunk", self._chunks.rows()
+        yield "trace", self._ended
 
-    def _write(self, tables: Iterator[tuple[str, list[Row] | Iterator[Row]]]) -> None:
-        connection = self.connection
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for table, rows_of_table in tables:
-                if rows_of_table:
-                    connection.executemany(insert_into(table), rows_of_table)
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._release()
-            raise cannot_write(self.path, error) from error
+            yield
+            self.connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
+
+    def _insert(self, tables: Iterable[tuple[str, Iterable[Row]]]) -> None:
+        for table, rows_of_table in tables:
+            if rows_of_table:
+                self.connection.executemany(insert_into(table), rows_of_table)
 
     def close(self, outcome: str = "") -> None:
         """Write what is waiting and end the trace, as one file with no other beside it.
@@ -221,9 +325,14 @@ class TraceWriter:
         """
         if self.closed or os.getpid() != self._pid:
             return
-        self.flush()
-        ended = rows.run_row(self._run, outcome, complete=True)
-        self._write(iter([("trace", [ended])]))
+        self._ended = [rows.run_row(self._run, outcome, complete=True)]
+        until = time.monotonic() + _PATIENCE_S
+        while not self._try_writing():
+            if time.monotonic() > until:
+                self._release()
+                raise cannot_write(self.path, sqlite3.OperationalError("another program locked it"))
+            time.sleep(0.05)
+        self._forget_pending()
         self._release()
 
     def _release(self) -> None:

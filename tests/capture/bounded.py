@@ -1,0 +1,96 @@
+"""Run as a script with torch imported once: recordings that are killed, or run out of something."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import tracer
+
+MODES: dict[str, dict[str, object]] = {
+    "all": {},
+    "every": {"every": 3},
+    "last": {"last": 5},
+    "bytes": {"max_bytes": 1_000_000, "detail": "values:5000"},
+    "structure": {"detail": "structure"},
+    "values": {"detail": "values:5000"},
+    "only": {"only": "kind:accumulate"},
+    "together": {"every": 2, "last": 50, "max_bytes": 1_000_000, "detail": "values"},
+}
+
+
+def train(steps: int) -> float:
+    """Run small passes, with a value large enough to fill a file."""
+    weight = torch.ones(2000, requires_grad=True)
+    for _ in range(steps):
+        (weight * weight).sum().backward()
+    return float(weight.grad.sum())  # type: ignore[union-attr]
+
+
+def resident() -> int:
+    """Return how many bytes of memory this process has now."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+def kill_half_way(folder: Path) -> None:
+    """Kill a recording of each mode in the middle of a pass."""
+    for mode, limits in MODES.items():
+        in_child(lambda mode=mode, limits=limits: die(folder / f"{mode}.trace", limits))  # type: ignore[misc]
+
+
+def die(path: Path, limits: dict[str, object]) -> None:
+    """Record until killed by a hook."""
+    trace = tracer.trace(path, **limits).__enter__()  # type: ignore[arg-type]
+    train(60)
+    assert trace.passes  # which writes what waits
+    weight = torch.ones(3, requires_grad=True)
+    weight.register_hook(lambda _gradient: os.kill(os.getpid(), signal.SIGKILL))
+    for _ in range(4):
+        (weight * weight).sum().backward()
+
+
+def in_child(function: Callable[[], None]) -> None:
+    """Run in a fork, which has torch already."""
+    child = os.fork()
+    if child == 0:
+        function()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def fill_the_disk(path: Path) -> None:
+    """Record more than the disk, or this process, may write."""
+    with tracer.trace(path, detail="values:5000") as trace:
+        print(train(300))
+    print(len(trace.passes) > 0)
+
+
+def outgrow_a_limit(path: Path) -> None:
+    """Record more than files of this process may hold."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    fill_the_disk(path)
+
+
+def run_long(path: Path) -> None:
+    """Print how much memory a recording takes after many passes, and after many more."""
+    weight = torch.ones(3, requires_grad=True)
+    with tracer.trace(path, last=100):
+        for step in range(20_001):
+            leaf = torch.ones(3, requires_grad=True)  # another one in each pass
+            (weight * leaf).sum().backward()
+            if step in (5_000, 20_000):
+                print(resident())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {function.__name__: function for function in (
+        kill_half_way, fill_the_disk, outgrow_a_limit, run_long,
+    )}[sys.argv[1]](Path(sys.argv[2]))  # fmt: skip
