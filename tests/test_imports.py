@@ -16,13 +16,14 @@ LAYERS = (("cli",), ("docgen",), ("api",), ("report",), WORKERS, ("records",), (
 HEIGHT = {room: height for height, layer in enumerate(reversed(LAYERS)) for room in layer}
 ENTRANCES = {"__init__": ("api", "errors", "records"), "__main__": ("cli",)}
 ONLY_IN = {"torch": "capture", "torchviz": "capture", "sqlite3": "store"}
+DOORS = {"nbformat", "IPython", "sphinx", "sphinx_gallery", "docutils", "mkdocs"}
 THIRD_PARTY = {
     "capture": {"torch", "torchviz"},
     "store": set(),
     "transforms": set(),
     "render": {"graphviz", "pygraphviz", "rich"},
     "report": {"jinja2", "markdown_it", "pygments"},
-    "docgen": {"jinja2", "markdown_it", "pygments"},
+    "docgen": {"jinja2", "markdown_it", "pygments", *DOORS},
     "api": set(),
     "cli": {"click", "rich"},
     "records": set(),

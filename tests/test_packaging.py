@@ -19,7 +19,9 @@ from tests.test_imports import imports_of, modules
 
 ROOT = Path(__file__).parent.parent
 CORE = Path("tracer/capture/_core.c")
-IMPORTED_AS = {"markdown-it-py": "markdown_it"}
+IMPORTED_AS = {"markdown-it-py": "markdown_it", "ipython": "IPython"}
+COMES_WITH = {"sphinx": {"docutils"}}
+DOORS = ("sphinx", "mkdocs", "notebook")
 
 
 def build_wheel(folder: Path, *, env: dict[str, str], without: Path | None = None) -> Path:
@@ -68,11 +70,13 @@ def tracked_files() -> set[str]:
     }
 
 
-def requirements() -> Iterator[Requirement]:
-    """Yield what installing the project asks for."""
+def requirements(*extras: str) -> Iterator[Requirement]:
+    """Yield what installing the project asks for, and some of its extras."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    for line in config["options"]["install_requires"].strip().splitlines():
+    lines = [config["options"]["install_requires"]]
+    lines += [config["options.extras_require"][extra] for extra in extras]
+    for line in filter(None, "\n".join(lines).splitlines()):
         yield Requirement(line)
 
 
@@ -120,7 +124,8 @@ def test_the_unpacked_wheel_runs_a_script(unpacked: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_imported_is_asked_for() -> None:
-    asked = {IMPORTED_AS.get(one.name, one.name) for one in requirements()}
+    asked = {IMPORTED_AS.get(one.name, one.name) for one in requirements(*DOORS)}
+    asked |= {name for one in asked for name in COMES_WITH.get(one, ())}
     tops = {name.partition(".")[0] for path in modules() for _, name in imports_of(path)}
     assert tops - set(sys.stdlib_module_names) - {"tracer", "sitecustomize"} <= asked
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tracer.docgen.blocks import Code, Prose, parse_script, read_document
+from tracer.docgen.blocks import Code, Prose
+from tracer.docgen.scripts import parse_script
+from tracer.docgen.sources import read_document
 from tracer.errors import ScriptError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

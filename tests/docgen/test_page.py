@@ -8,19 +8,11 @@ import pytest
 
 from tests import builders
 from tests.report.html_pages import read_page
-from tracer.docgen.child import Failure, Output
-from tracer.docgen.page import (
-    CodeStep,
-    Page,
-    Place,
-    ProseStep,
-    fenced,
-    picture_path,
-    plot_path,
-    to_html,
-    to_markdown,
-)
+from tracer.docgen.job import Failure, Output
+from tracer.docgen.marks import Marks, parse_marks
+from tracer.docgen.page import CodeStep, Mistake, Page, ProseStep
 from tracer.docgen.scrape import Scraped
+from tracer.docgen.writing import Place, fenced, to_html, to_markdown
 from tracer.report.figures import Drawing, Figure
 from tracer.report.ledger import read_ledgers
 from tracer.report.plots import plot_leaves
@@ -49,16 +41,26 @@ def page() -> Page:
         said="5 passes",
     )
     failure = Failure("NameError", "name 'x' is not defined", 12, "Traceback\nNameError: x\n")
+    expected = Failure("ZeroDivisionError", "division by zero", 13, "Traceback\nby zero\n")
     return Page(
         "page", "page.py", "A *page*",
         (
             ProseStep("Prose with `code`.\n\n## A section"),
             CodeStep("import torch", 3),
-            CodeStep("v.backward()", 7, (Output("stdout", "[1, 1, 4]"),), scraped=first),
+            CodeStep("hidden()", 5, 2, Marks(setup=True)),
+            CodeStep(
+                "v.backward()", 7, 3, outputs=(Output("stdout", "[1, 1, 4]"),), scraped=first
+            ),
             ProseStep("More."),
-            CodeStep("x", 12, (Output("stderr", "warned"),), failure, second),
-            CodeStep("last()", 14, ran=False),
+            CodeStep(
+                "x", 12, 4, Marks(name="named"), (Output("stderr", "warned"),), failure, second,
+                note="Those below ran again.",
+            ),
+            CodeStep("1 / 0", 13, 5, Marks(expect="*"), failure=expected),
+            CodeStep("never()", 14, 6, Marks(skip=True), ran=False),
+            CodeStep("last()", 15, 7, ran=False),
         ),
+        mistakes=(Mistake("line 12", 12, "NameError: name 'x' is | not defined", 4),),
         left_out=("The recording left out 3: too large.",),
     )  # fmt: skip
 
@@ -71,8 +73,9 @@ def evil_page() -> Page:
         story=(Chapter(EVIL, EVIL),), said=EVIL,
     )  # fmt: skip
     outputs = (Output("stdout", EVIL), Output("stderr", EVIL))
-    steps = (ProseStep(EVIL), CodeStep(EVIL, 1, outputs, failure, scraped))
-    return Page("page", EVIL, EVIL, steps, problems=(EVIL,), left_out=(EVIL,))
+    code = CodeStep(EVIL, 1, outputs=outputs, failure=failure, scraped=scraped, note=EVIL)
+    mistakes = (Mistake(EVIL, 1, EVIL, 1),)
+    return Page("page", EVIL, EVIL, (ProseStep(EVIL), code), mistakes, left_out=(EVIL,))
 
 
 def test_a_page_as_markdown(golden):
@@ -85,19 +88,21 @@ def test_a_page_as_html_is_well_formed_and_shows_everything():
     for shown in (
         "Prose with code.", "import torch", "[1, 1, 4]", "warned", "NameError in line 12",
         "The first of 2 passes", "2 passes, 10 events", "3 passes left out", "Ledger of b",
-        "not run: the document had ended before", "The recording left out 3: too large.",
+        "Not run: the document had ended before.", "What failed", "Those below ran again.",
+        "ZeroDivisionError in line 13", "never()", "The recording left out 3: too large.",
     ):  # fmt: skip
         assert shown in text
+    assert "hidden()" not in text
     assert html.counts["svg"] == 3
 
 
 def test_a_page_leads_to_its_sections_and_to_the_other_pages():
     html = read_page(to_html(page(), PLACE))
     assert html.links == [
-        "index.html", "first.html", "page.html", "#a-section", "last.html", "first.html",
-        "last.html",
+        "index.html", "first.html", "page.html", "#a-section", "last.html", "#block-4",
+        "first.html", "last.html",
     ]  # fmt: skip
-    assert "a-section" in html.ids
+    assert {"a-section", "block-4"} <= set(html.ids)
 
 
 def test_lines_of_code_carry_the_numbers_of_the_document():
@@ -122,12 +127,31 @@ def test_text_in_markdown_cannot_end_its_fence():
     assert fenced("a") == "```text\na\n```"
 
 
-def test_each_drawing_and_plot_has_a_file_of_its_own():
-    made = page()
-    assert [picture_path(made, one) for one in made.drawings] == [
-        "page/pass-1.svg", "page/pass-2.svg",
+def test_each_drawing_and_plot_has_a_file_of_its_own_under_the_name_of_its_block():
+    assert list(page().pictures) == [
+        "page/block-3-pass-1.svg", "page/block-3-pass-2.svg", "page/named-plot-1.svg",
     ]  # fmt: skip
-    assert [plot_path(made, one) for one in made.plots] == ["page/plot-1.svg"]
+    one = Scraped(figures=(Figure(1, (1,), (drawing(1),)),))
+    named = Page("page", "", "", (CodeStep("x", 1, marks=Marks(name="sum"), scraped=one),))
+    assert list(named.pictures) == ["page/sum.svg"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "failure", "said"),
+    [
+        ("", None, ""),
+        ("", "NameError", "NameError: why"),
+        ("", "", "why"),
+        ("expect-error", "NameError", ""),
+        ("expect-error=NameError", "NameError", ""),
+        ("expect-error=KeyError", "NameError", "NameError: why, where KeyError was expected"),
+        ("expect-error", None, "it is marked expect-error and raised nothing"),
+        ("stup", None, "there is no mark `stup` (did you mean `setup`?)"),
+    ],
+)
+def test_a_block_is_wrong_where_it_fails_unless_it_should(marks, failure, said):
+    raised = None if failure is None else Failure(failure, "why", 1, "why")
+    assert CodeStep("x", 1, marks=parse_marks(marks), failure=raised).wrong == said
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests import builders
-from tracer.docgen.child import BlockRun, mark_of
+from tracer.docgen.child import mark_of
+from tracer.docgen.job import BlockRun
+from tracer.docgen.marks import parse_marks
 from tracer.docgen.run import DocumentRun
 from tracer.docgen.scrape import Scraped, scrape
 from tracer.records import EventList, Mark, TraceRecord
@@ -18,11 +20,14 @@ def run_of(trace: TraceRecord, *ends: int) -> DocumentRun:
     events += [Mark(seq=10 * end + 5, text=mark_of(number)) for number, end in enumerate(begins)]
     events.sort(key=lambda event: event.seq)
     blocks = tuple(BlockRun(number, ended=True) for number in range(len(begins)))
-    return DocumentRun(blocks, replace(trace, events=EventList(tuple(events))))
+    return DocumentRun(blocks, (replace(trace, events=EventList(tuple(events))),))
 
 
-def scraped(run: DocumentRun) -> list[Scraped]:
-    return [scrape(run, block) for block in run.blocks]
+def scraped(run: DocumentRun, marks: str = "") -> list[Scraped]:
+    return [
+        scrape(run.whole_trace_of(block), run.trace_of(block), parse_marks(marks))
+        for block in run.blocks
+    ]
 
 
 def pictured(one: Scraped) -> list[int]:
@@ -64,4 +69,22 @@ def test_one_pass_gets_neither_plot_nor_ledger():
 
 
 def test_a_block_that_the_trace_knows_nothing_of_gets_nothing():
-    assert scrape(DocumentRun((BlockRun(0),)), BlockRun(0)) == Scraped()
+    (nothing,) = scraped(DocumentRun((BlockRun(0),)))
+    assert nothing == Scraped()
+
+
+def test_a_mark_chooses_what_is_shown():
+    (graph,) = scraped(run_of(builders.sgd()), "graph")
+    assert (pictured(graph), len(graph.plots), graph.story, graph.ledgers) == ([1, 200], 1, (), ())
+    (timeline,) = scraped(run_of(builders.sgd()), "timeline")
+    assert (timeline.figures, timeline.plots, timeline.brief) == ((), (), True)
+    assert [book.leaf.name for book in timeline.ledgers] == ["b"]
+    assert scraped(run_of(builders.sgd()), "output") == [Scraped()]
+    assert scraped(run_of(builders.sgd()), "setup") == [Scraped()]
+
+
+def test_a_mark_picks_one_pass_of_the_block():
+    assert [pictured(one) for one in scraped(run_of(builders.sgd()), "pass=3")] == [[3]]
+    assert [pictured(one) for one in scraped(run_of(builders.sgd()), "pass=-1")] == [[200]]
+    (none,) = scraped(run_of(builders.sgd()), "pass=201")
+    assert none.wrong == "there is no pass 201 in this block, which has 200 passes"

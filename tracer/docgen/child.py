@@ -9,158 +9,57 @@ from __future__ import annotations
 import __future__
 
 import ast
+import faulthandler
 import io
 import json
 import linecache
 import os
+import signal
 import sys
 import traceback
 import warnings
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
-from typing import cast
+from types import CodeType, FrameType, ModuleType, TracebackType
+from typing import Any
 
 from tracer import api
+from tracer.docgen.job import BlockRun, Failure, Job, JobBlock
+from tracer.docgen.streams import Streams
 
 OURS = os.path.dirname(os.path.abspath(__file__))
 FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+Runnable = ast.Module | ast.Interactive
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to run: `name` is the document's file name, `blocks` are (line, source) pairs.
+class Timeout(BaseException):
+    """A block's time is up; no `except Exception` in the block stops it."""
 
-    `place` is an empty folder for the trace, the results and what bypasses `sys.stdout`.
-    """
-
-    name: str
-    folder: str
-    text: str
-    blocks: tuple[tuple[int, str], ...]
-    place: str
-
-    @property
-    def trace(self) -> Path:
-        """The trace file."""
-        return Path(self.place, "document.trace")
-
-    @property
-    def results(self) -> Path:
-        """The file of results, a line each."""
-        return Path(self.place, "results.jsonl")
-
-    def stream(self, name: str) -> Path:
-        """The file that descriptor 1 (`stdout`) or 2 (`stderr`) of the process leads to."""
-        return Path(self.place, name)
-
-    def to_text(self) -> str:
-        """Return the job as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_text(cls, text: str) -> Job:
-        """Read back what `to_text` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "blocks": tuple((line, code) for line, code in fields["blocks"])})
+    __module__ = "builtins"  # so that a traceback shows the bare name
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Text that a block wrote; `stream` is `stdout` or `stderr`."""
+@contextmanager
+def limited(seconds: float, grace: float, last_words: io.TextIOWrapper) -> Iterator[None]:
+    """Raise `Timeout` after `seconds`; end the process where the block goes on for `grace` more."""
+    if not seconds:
+        yield
+        return
 
-    stream: str
-    text: str
+    def expire(_signal: int, _frame: FrameType | None) -> None:
+        raise Timeout(f"ran longer than {seconds:g} s and was stopped")
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception that ended a block: `line` is the document's, `text` the traceback in full."""
-
-    type: str
-    message: str
-    line: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class BlockRun:
-    """What a block did; `ended` is False for one that has begun and not been heard of since."""
-
-    block: int
-    outputs: tuple[Output, ...] = ()
-    failure: Failure | None = None
-    ended: bool = False
-
-
-@dataclass(slots=True)
-class Tee:
-    """Collects what is written to both streams, in order."""
-
-    pieces: list[tuple[str, bytearray]] = field(default_factory=list)
-
-    def add(self, stream: str, data: bytes) -> None:
-        """Append to the last piece where it is of the same stream, else begin another."""
-        if not data:
-            return
-        if not self.pieces or self.pieces[-1][0] != stream:
-            self.pieces.append((stream, bytearray()))
-        self.pieces[-1][1].extend(data)
-
-    def take(self) -> tuple[Output, ...]:
-        """Return what has been collected, and forget it."""
-        taken = tuple(
-            Output(stream, data.decode("utf-8", "replace")) for stream, data in self.pieces
-        )
-        self.pieces.clear()
-        return taken
-
-
-class _Raw(io.RawIOBase):
-    """The lowest layer of a replaced `sys.stdout` or `sys.stderr`."""
-
-    def __init__(self, stream: str, descriptor: int, tee: Tee) -> None:
-        self._stream = stream
-        self._descriptor = descriptor
-        self._tee = tee
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def write(self, data: object) -> int:
-        copy = bytes(memoryview(data))  # type: ignore[arg-type]
-        self._tee.add(self._stream, copy)
-        return len(copy)
-
-
-class Streams:
-    """Standard output and error for the time of a run: Python's own, and what bypasses it.
-
-    What is written to the file descriptors (by C code, by programs that are started) is read back
-    from the files that they lead to and put after what Python wrote.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.tee = Tee()
-        self._bypassing = {name: job.stream(name).open("rb") for name in ("stdout", "stderr")}
-        sys.stdout = self._out = self._stream("stdout", 1, "strict")
-        sys.stderr = self._err = self._stream("stderr", 2, "backslashreplace")
-
-    def _stream(self, name: str, descriptor: int, errors: str) -> io.TextIOWrapper:
-        raw = cast("io.BufferedWriter", _Raw(name, descriptor, self.tee))  # as `python -u` has it
-        return io.TextIOWrapper(raw, "utf-8", errors, newline="", write_through=True)
-
-    def take(self) -> tuple[Output, ...]:
-        """Return what has been written since the last time."""
-        for stream in (self._out, self._err):
-            if not stream.closed:
-                stream.flush()
-        for name, file in self._bypassing.items():
-            self.tee.add(name, file.read())
-        return self.tee.take()
+    faulthandler.dump_traceback_later(seconds + grace, exit=True, file=last_words)
+    if hasattr(signal, "setitimer"):  # Windows has none
+        signal.signal(signal.SIGALRM, expire)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def readable_text(job: Job) -> str:
@@ -168,12 +67,11 @@ def readable_text(job: Job) -> str:
 
     Sources are read by file: a block that is no Python would hide what the others say.
     """
-    lines = job.text.split("\n")
-    kept = [""] * len(lines)
-    for line, source in job.blocks:
-        if _is_sound(source):
-            count = source.count("\n") + 1
-            kept[line - 1 : line - 1 + count] = lines[line - 1 : line - 1 + count]
+    kept = [""] * len(job.text.split("\n"))
+    for block in job.blocks:
+        if _is_sound(block.source):
+            lines = block.source.split("\n")
+            kept[block.line - 1 : block.line - 1 + len(lines)] = lines
     return "\n".join(kept)
 
 
@@ -202,31 +100,36 @@ class Blocks:
         lines = [f"{line}\n" for line in text.split("\n")]
         linecache.cache[job.name] = (len(text), None, lines, job.name)
 
-    def run(self, line: int, source: str) -> tuple[Failure | None, bool]:
+    def run(self, block: JobBlock) -> tuple[Failure | None, bool]:
         """Run a block; return what it raised, if anything, and whether it ended the document."""
         try:
-            exec(self._compile(line, source), self._module.__dict__)
+            for code in self._compile(block):
+                exec(code, self._module.__dict__)
         except SystemExit as leaving:
-            return self._leave(leaving, line)
+            if leaving.code in (None, 0):
+                return None, True
+            return self._failure(leaving, block.line), False
         except BaseException as error:
-            return self._failure(error, line), False
+            return self._failure(error, block.line), False
         return None, False
 
-    def _compile(self, line: int, source: str) -> CodeType:
+    def _compile(self, block: JobBlock) -> Iterator[CodeType]:
         """Compile a block at its own lines, with the `from __future__` imports of those before."""
-        text = "\n" * (line - 1) + source + "\n"
-        code: CodeType = compile(text, self._name, "exec", self._future, dont_inherit=True)
-        self._future |= code.co_flags & FUTURE
-        return code
+        text = "\n" * (block.line - 1) + block.source + "\n"
+        tree = self._code(text, ast.PyCF_ONLY_AST)
+        for part, mode in _parts(tree, block.echo):
+            yield self._code(part, mode=mode)
 
-    def _leave(self, leaving: SystemExit, line: int) -> tuple[Failure | None, bool]:
-        if leaving.code in (None, 0):
-            return None, True
-        return self._failure(leaving, line), True
+    def _code(self, part: str | Runnable, flags: int = 0, mode: str = "exec") -> Any:
+        made = compile(part, self._name, mode, flags | self._future, dont_inherit=True)
+        if isinstance(made, CodeType):
+            self._future |= made.co_flags & FUTURE
+        return made
 
     def _failure(self, error: BaseException, line: int) -> Failure:
         error = error.with_traceback(_without_ours(error.__traceback__))
         shown = traceback.TracebackException.from_exception(error)
+        shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(OURS)]
         return Failure(
             type=type(error).__name__,
             message=_message(error),
@@ -239,6 +142,18 @@ class Blocks:
             return error.lineno
         lines = [frame.lineno for frame in shown.stack if frame.filename == self._name]
         return lines[-1] if lines else None
+
+
+def _parts(tree: ast.Module, echo: str) -> Iterator[tuple[Runnable, str]]:
+    """Yield what to run: the whole, or what prints the value of an expression as a prompt does."""
+    body = tree.body
+    if echo == "each":
+        yield from ((ast.Interactive([statement]), "single") for statement in body)
+    elif echo == "last" and body and isinstance(body[-1], ast.Expr):
+        yield ast.Module(body[:-1], []), "exec"
+        yield ast.Interactive([body[-1]]), "single"
+    else:
+        yield tree, "exec"
 
 
 def _message(error: BaseException) -> str:
@@ -260,19 +175,40 @@ def run_job(job: Job) -> None:
         sys.path[0] = job.folder
     sys.argv = [job.name]
     os.chdir(job.folder)
-    with job.results.open("w", encoding="utf-8") as results:
+    process = os.getpid()
+    with (
+        job.results.open("w", encoding="utf-8") as results,
+        job.last_words.open("w", encoding="utf-8") as last_words,
+    ):
+        faulthandler.enable(last_words, all_threads=False)
         streams = Streams(job)
         blocks = Blocks(job)
         script = str(Path(job.folder, job.name))
         with api.Trace(recording=api.Recording(job.trace, script=script)) as recording:
-            for number, (line, source) in enumerate(job.blocks):
-                _write(results, BlockRun(number))
-                api.mark(mark_of(number))
-                failure, leaving = blocks.run(line, source)
+            for block in job.blocks:
+                _write(results, BlockRun(block.number, again=block.again))
+                api.mark(mark_of(block.number))
+                with limited(job.timeout, job.grace, last_words):
+                    failure, leaving = blocks.run(block)
+                if os.getpid() != process:
+                    os._exit(0)  # a fork of the block's came back from it
                 _save(recording)
-                _write(results, BlockRun(number, streams.take(), failure, True))
-                if leaving:
+                outputs = streams.take()
+                _write(results, BlockRun(block.number, outputs, failure, True, block.again))
+                if leaving and not block.again:
                     break
+        job.modules.write_text("\n".join(own_modules(job.folder)), "utf-8")
+
+
+def own_modules(folder: str) -> Iterator[str]:
+    """Yield the files below the document's folder that it imported, installed packages aside."""
+    inside = os.path.join(folder, "")
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.startswith(inside) or "-packages" in file:
+            continue
+        if file.endswith(".py"):
+            yield file
 
 
 def _save(recording: api.Trace) -> None:
@@ -280,9 +216,12 @@ def _save(recording: api.Trace) -> None:
     len(recording.passes)  # reading a trace that is being recorded writes out what waits
 
 
+MARK = "block {} of the document"
+
+
 def mark_of(block: int) -> str:
-    """Return the text of the mark in the trace where a block begins."""
-    return f"block {block + 1} of the document"
+    """Return the text of the mark in the trace where a block begins, by its number from 0."""
+    return MARK.format(block + 1)
 
 
 def _write(results: io.TextIOWrapper, run: BlockRun) -> None:

@@ -1,27 +1,23 @@
-"""A document and what running it gave in; the page of it as HTML and as Markdown out."""
+"""A document and what running it gave in; all that its page shows, as plain data, out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from tracer.docgen.blocks import Code, Document, Prose
-from tracer.docgen.child import BlockRun, Failure, Output
-from tracer.docgen.prose import Heading, Renderer, first_paragraph, plain_text
+from tracer.docgen.job import BlockRun, Failure, Output
+from tracer.docgen.marks import Marks
+from tracer.docgen.prose import first_paragraph
 from tracer.docgen.run import DocumentRun
 from tracer.docgen.scrape import Scraped, scrape
 from tracer.docgen.terminal import as_shown
+from tracer.errors import TracerError
 from tracer.records import words
 from tracer.report.figures import Drawing
-from tracer.report.ledger import Entry, LeafLedger
-from tracer.report.markup import environment
 from tracer.report.plots import Plot
 
-DRAWN = ("pass-*.svg", "plot-*.svg")
-"""What the drawings of a page are called in its folder."""
-
-NOT_RUN = "not run: the document had ended before"
+NOT_RUN = "Not run: the document had ended before."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +29,70 @@ class ProseStep:
 
 @dataclass(frozen=True, slots=True)
 class CodeStep:
-    """A block of code on a page, with what it printed, what it raised and what it recorded."""
+    """A block of code on a page, with what it printed, what it raised and what it recorded.
+
+    `number` counts the document's blocks from 1; `ran` is False for one that was not begun. `note`
+    says what became of the blocks below one that took its process along.
+    """
 
     text: str
     line: int
+    number: int = 1
+    marks: Marks = Marks()
     outputs: tuple[Output, ...] = ()
     failure: Failure | None = None
     scraped: Scraped = Scraped()
     ran: bool = True
+    note: str = ""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the page shows it; a setup block only where something is wrong with it."""
+        return not self.marks.setup or bool(self.wrong)
+
+    @property
+    def wrong(self) -> str:
+        """What is not as it should be, in one line; empty where all is."""
+        said = [self.marks.wrong, self._wrong_ending(), self.scraped.wrong]
+        return "; ".join(part for part in said if part)
+
+    @property
+    def wrong_line(self) -> int:
+        """The line of the document that `wrong` is about."""
+        return self.failure.line if self.failure and not self.marks.wrong else self.line
+
+    def _wrong_ending(self) -> str:
+        expected, failure = self.marks.expect, self.failure
+        if failure is None:
+            return "it is marked expect-error and raised nothing" if expected and self.ran else ""
+        said = words.one_line(f"{failure.type}: {failure.message}".removeprefix(": "))
+        if not expected:
+            return said
+        return "" if expected in ("*", failure.type) else f"{said}, where {expected} was expected"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row of the table of what failed: where, in words; `number` is the block's, 0 for none."""
+
+    place: str
+    line: int
+    message: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One document, run: all that its page shows. `stem` names the page's files.
 
-    `problems` kept the document as a whole from running or its trace from being read; `left_out`
-    says what the recording left out.
+    `mistakes` are what failed, `left_out` says what the recording left out.
     """
 
     stem: str
     source: str
     title: str
     steps: tuple[ProseStep | CodeStep, ...]
-    problems: tuple[str, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
     left_out: tuple[str, ...] = ()
 
     @property
@@ -65,149 +102,105 @@ class Page:
         return next((text for text in prose if text), "")
 
     @property
-    def drawings(self) -> tuple[Drawing, ...]:
-        """The pictures of passes, in the order they stand on the page."""
-        return tuple(
-            drawing
-            for step in self.code
-            for figure in step.scraped.figures
-            for drawing in figure.drawings
-        )
-
-    @property
-    def plots(self) -> tuple[Plot, ...]:
-        """The plots of leaves over passes, in the order they stand on the page."""
-        return tuple(plot for step in self.code for plot in step.scraped.plots)
-
-    @property
     def code(self) -> tuple[CodeStep, ...]:
         """The blocks of code."""
         return tuple(step for step in self.steps if isinstance(step, CodeStep))
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page is among the others: their stems and titles in order."""
-
-    stem: str
-    pages: tuple[tuple[str, str], ...]
+    @property
+    def drawings(self) -> tuple[Drawing, ...]:
+        """The pictures of passes, in the order they stand on the page."""
+        return tuple(drawing for step in self.code for drawing in drawings_of(step))
 
     @property
-    def before(self) -> tuple[str, str] | None:
-        """Stem and title of the page before, if there is one."""
-        at = self._at
-        return self.pages[at - 1] if at else None
-
-    @property
-    def after(self) -> tuple[str, str] | None:
-        """Stem and title of the page after, if there is one."""
-        at = self._at
-        return self.pages[at + 1] if at + 1 < len(self.pages) else None
-
-    @property
-    def _at(self) -> int:
-        return [stem for stem, _ in self.pages].index(self.stem)
+    def pictures(self) -> dict[str, str]:
+        """The SVG of each drawing and plot, by its path relative to the pages."""
+        found: dict[str, str] = {}
+        for step in self.code:
+            found |= {picture_path(self.stem, step, one): one.svg for one in drawings_of(step)}
+            found |= {plot_path(self.stem, step, one): one.svg for one in step.scraped.plots}
+        return {path: svg for path, svg in found.items() if svg}
 
 
-def make_page(stem: str, document: Document, run: DocumentRun) -> Page:
-    """Put together what a page shows. The trace of the run must still be there to read."""
+def drawings_of(step: CodeStep) -> tuple[Drawing, ...]:
+    """Return the pictures of passes below a block."""
+    return tuple(drawing for figure in step.scraped.figures for drawing in figure.drawings)
+
+
+def picture_path(stem: str, step: CodeStep, drawing: Drawing) -> str:
+    """Return where a drawing goes, relative to the pages: under the block's name if it has one."""
+    if not step.marks.name:
+        return f"{stem}/block-{step.number}-pass-{drawing.pass_id}.svg"
+    alone = len(drawings_of(step)) == 1
+    return f"{stem}/{step.marks.name}{'' if alone else f'-pass-{drawing.pass_id}'}.svg"
+
+
+def plot_path(stem: str, step: CodeStep, plot: Plot) -> str:
+    """Return where a plot goes, relative to the pages."""
+    number = step.scraped.plots.index(plot) + 1
+    return f"{stem}/{step.marks.name or f'block-{step.number}'}-plot-{number}.svg"
+
+
+def make_page(
+    stem: str,
+    document: Document,
+    run: DocumentRun,
+    kept: Mapping[int, CodeStep] | None = None,
+) -> Page:
+    """Put together what a page shows; `kept` are the blocks that need not have been run again.
+
+    The traces of the run must still be there to read.
+    """
     runs = {block.block: block for block in run.blocks}
-    steps: list[ProseStep | CodeStep] = []
-    number = 0
-    for block in document.blocks:
-        if isinstance(block, Prose):
-            steps.append(ProseStep(block.text))
-        else:
-            steps.append(_code_step(block, run, runs.get(number)))
-            number += 1
+    code = {
+        number: (kept or {}).get(number) or _code_step(number, block, run, runs.get(number))
+        for number, block in enumerate(document.code)
+    }
+    numbers = iter(code)
+    steps = tuple(
+        ProseStep(block.text) if isinstance(block, Prose) else code[next(numbers)]
+        for block in document.blocks
+    )
     left_out = tuple(
         f"The recording left out {number:,}: {reason}."
-        for reason, number in run.trace.dropped.items()
+        for trace in run.traces
+        for reason, number in trace.dropped.items()
     )
-    problems = (run.problem,) if run.problem else ()
-    return Page(stem, document.path.name, document.title, tuple(steps), problems, left_out)
+    mistakes = tuple(_mistakes(document, run, tuple(code.values())))
+    return Page(stem, document.path.name, document.title, steps, mistakes, left_out)
 
 
-def _code_step(block: Code, run: DocumentRun, done: BlockRun | None) -> CodeStep:
+def _code_step(number: int, block: Code, run: DocumentRun, done: BlockRun | None) -> CodeStep:
+    step = CodeStep(block.text, block.line, number + 1, block.marks, ran=False)
     if done is None:
-        return CodeStep(block.text, block.line, ran=False)
+        return step
     outputs = tuple(Output(output.stream, as_shown(output.text)) for output in done.outputs)
-    return CodeStep(block.text, block.line, outputs, done.failure, scrape(run, done))
-
-
-# ---- HTML
-
-
-def to_html(page: Page, place: Place) -> str:
-    """Return the page as one HTML file that stands on its own."""
-    renderer = Renderer()
-    prose = [
-        renderer.block(step.text) if isinstance(step, ProseStep) else "" for step in page.steps
-    ]
-    template = environment("tracer.docgen").get_template("page.html.j2")
-    return template.render(
-        page=page,
-        place=place,
-        title=renderer.inline(page.title),
-        plain_title=plain_text(page.title),
-        steps=list(zip(page.steps, prose, strict=True)),
-        sections=_sections(renderer.headings),
-        inline=renderer.inline,
-        not_run=NOT_RUN,
+    return replace(
+        step,
+        outputs=outputs if block.marks.shows("output") else (),
+        failure=done.failure,
+        scraped=_scrape(run, done, block.marks),
+        ran=True,
+        note=done.note,
     )
 
 
-def _sections(headings: Sequence[Heading]) -> list[Heading]:
-    return [heading for heading in headings if heading.level <= 2]
+def _scrape(run: DocumentRun, done: BlockRun, marks: Marks) -> Scraped:
+    """Collect what a block made; a trace that cannot be read costs its pictures, not the page."""
+    try:
+        return scrape(run.whole_trace_of(done), run.trace_of(done), marks)
+    except TracerError as error:
+        return Scraped(wrong=words.one_line(str(error)))
 
 
-# ---- Markdown
-
-
-def to_markdown(page: Page, place: Place) -> str:
-    """Return the page as Markdown that refers to the drawings by `picture_path`."""
-    made = environment("tracer.docgen")
-    made.filters.update(fenced=fenced, alt=_alt, ledger=_ledger_text)
-    text = made.get_template("page.md.j2").render(
-        page=page, place=place, path=picture_path, plot_path=plot_path, not_run=NOT_RUN
-    )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def picture_path(page: Page, drawing: Drawing) -> str:
-    """Return where a drawing goes, relative to the pages."""
-    return f"{page.stem}/pass-{drawing.pass_id}.svg"
-
-
-def plot_path(page: Page, plot: Plot) -> str:
-    """Return where a plot goes, relative to the pages."""
-    return f"{page.stem}/plot-{page.plots.index(plot) + 1}.svg"
-
-
-def _alt(text: str) -> str:
-    """Return text as the description of a picture in Markdown, in which nothing is a mark."""
-    return re.sub(r"([\\`*_\[\]<>!&])", r"\\\1", words.one_line(text))
-
-
-def fenced(text: str, language: str = "text") -> str:
-    """Return text as a fenced block whose fence is longer than any in the text."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def _ledger_text(book: LeafLedger) -> str:
-    rows = [_cells(one) for one in (*book.first, *book.last)]
-    widths = [max(words.width(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        "  ".join(words.padded(*cell) for cell in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    if book.skipped:
-        lines.insert(len(book.first), f"… {book.skipped:,} more")
-    return "\n".join(lines)
-
-
-def _cells(one: Entry) -> tuple[str, str, str, str, str]:
-    where = f"pass {one.pass_id}" if one.pass_id is not None else ""
-    return where, one.subject, one.how, one.change, one.place
+def _mistakes(
+    document: Document, run: DocumentRun, code: tuple[CodeStep, ...]
+) -> Iterator[Mistake]:
+    for problem in run.problems:
+        yield Mistake("", 0, problem)
+    for step in code:
+        if step.wrong:
+            place = document.place(step.wrong_line)
+            yield Mistake(place, step.wrong_line, step.wrong, step.number)
+        undrawn = {drawing.problem for drawing in drawings_of(step) if drawing.problem}
+        for problem in sorted(undrawn):
+            yield Mistake(document.place(step.line), step.line, problem, step.number)

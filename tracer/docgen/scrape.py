@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from tracer.docgen.child import BlockRun
-from tracer.docgen.run import DocumentRun
-from tracer.records import TraceRecord, words
+from tracer.docgen.marks import SHOWN, Marks
+from tracer.records import Pass, TraceRecord, words
 from tracer.report.figures import Figure, draw_figures
 from tracer.report.ledger import LeafLedger, read_ledgers
 from tracer.report.plots import Plot, plot_leaves
@@ -29,7 +29,8 @@ _SAID = {
 class Scraped:
     """What to show below a block; all empty for one that only defined, computed or printed.
 
-    `said` sums the timeline up; `brief` is whether it is short enough to be shown at once.
+    `said` sums the timeline up; `brief` is whether it is short enough, or wanted enough, to be
+    shown at once. `wrong` says what the marks ask for that there is not.
     """
 
     figures: tuple[Figure, ...] = ()
@@ -38,32 +39,68 @@ class Scraped:
     story: tuple[Chapter, ...] = ()
     said: str = ""
     brief: bool = False
+    wrong: str = ""
 
 
-def scrape(run: DocumentRun, block: BlockRun) -> Scraped:
-    """Collect what one block of a document made."""
-    trace = run.trace_of(block.block)
-    if trace.passes:
-        return _with_passes(run.trace, trace)
-    counts = Counter(event.kind for event in trace.events.select(kinds=tuple(_SAID)))
-    if not counts:
+def scrape(whole: TraceRecord, part: TraceRecord, marks: Marks | None = None) -> Scraped:
+    """Collect what a block made: `part` is its part of the `whole` trace of its process."""
+    marks = marks or Marks()
+    if marks.setup:
         return Scraped()
-    story = tell_story(trace)
+    try:
+        passes = _picked(part.passes, marks)
+    except LookupError as error:
+        return Scraped(wrong=str(error.args[0]))
+    pictures = _pictures(whole, part, passes, marks) if marks.shows("graph") else Scraped()
+    return _tell(part, passes, marks, pictures) if marks.shows("timeline") else pictures
+
+
+def _picked(passes: Sequence[Pass], marks: Marks) -> Sequence[Pass]:
+    if marks.pick is None:
+        return passes
+    at = marks.pick - 1 if marks.pick > 0 else marks.pick
+    if not -len(passes) <= at < len(passes):
+        counted = words.count(len(passes), "pass") if passes else "none"
+        raise LookupError(f"there is no pass {marks.pick} in this block, which has {counted}")
+    return (passes[at],)
+
+
+def _pictures(
+    whole: TraceRecord, part: TraceRecord, passes: Sequence[Pass], marks: Marks
+) -> Scraped:
+    if not passes:
+        return Scraped()
+    return Scraped(
+        figures=draw_figures(whole, passes, marks.view),
+        plots=plot_leaves(part) if len(passes) > 1 else (),
+    )
+
+
+def _tell(part: TraceRecord, passes: Sequence[Pass], marks: Marks, made: Scraped) -> Scraped:
+    """Add the timeline, and for several passes the ledgers, to the pictures."""
+    wanted = marks.show != SHOWN
+    if passes:
+        ledgers = read_ledgers(part) if len(passes) > 1 else ()
+        return replace(
+            made,
+            ledgers=tuple(_without_values(book) for book in ledgers),
+            story=tell_story(part, times=False),
+            said=f"{words.count(len(part.passes), 'pass')}, "
+            f"{words.count(len(part.events), 'event')}",
+            brief=wanted,
+        )
+    counts = Counter(event.kind for event in part.events.select(kinds=tuple(_SAID)))
+    if not counts:
+        return made
+    story = tell_story(part, times=False)
     lines = sum(chapter.text.count("\n") + 1 for chapter in story)
     said = ", ".join(_count(count, _SAID[kind]) for kind, count in counts.items())
-    return Scraped(story=story, said=said, brief=lines <= MOST_OPEN_LINES)
+    return replace(made, story=story, said=said, brief=wanted or lines <= MOST_OPEN_LINES)
 
 
-def _with_passes(whole: TraceRecord, trace: TraceRecord) -> Scraped:
-    many = len(trace.passes) > 1
-    events = words.count(len(trace.events), "event")
-    return Scraped(
-        figures=draw_figures(whole, trace.passes),
-        plots=plot_leaves(trace) if many else (),
-        ledgers=read_ledgers(trace) if many else (),
-        story=tell_story(trace),
-        said=f"{words.count(len(trace.passes), 'pass')}, {events}",
-    )
+def _without_values(book: LeafLedger) -> LeafLedger:
+    """Leave out what a page does not show of a leaf, and a file of results need not hold."""
+    return replace(book, leaf=replace(book.leaf, value=None, grad=None))
 
 
 def _count(number: int, named: tuple[str, str]) -> str:

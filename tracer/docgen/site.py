@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
-from tracer.docgen.blocks import Document, read_document
-from tracer.docgen.page import (
-    DRAWN,
-    Page,
-    Place,
-    make_page,
-    picture_path,
-    plot_path,
-    to_html,
-    to_markdown,
-)
-from tracer.docgen.prose import Renderer
-from tracer.docgen.run import run_document
-from tracer.errors import ScriptError, TracerError
-from tracer.records import TraceRecord, words
+from tracer.docgen.blocks import Document, Prose
+from tracer.docgen.kept import keep, read_kept, reusable
+from tracer.docgen.page import NOT_RUN, CodeStep, Page, ProseStep, make_page
+from tracer.docgen.prose import Links, Renderer, plain_text
+from tracer.docgen.run import TIMEOUT, run_document, stretches
+from tracer.docgen.sources import KINDS, read_document
+from tracer.docgen.writing import Place, alt, prose_filter, shown_steps, to_html, to_markdown
+from tracer.errors import ScriptError
 from tracer.report.figures import Drawing
 from tracer.report.markup import environment
 
 Progress = Callable[[str, int, int], None]
 INDEX = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How documents are run: `jobs` at once, `timeout` in seconds for each block, all of them
+    `again`. `raw_html` lets HTML in their prose act."""
+
+    jobs: int = 1
+    timeout: float = TIMEOUT
+    again: bool = False
+    raw_html: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class BuildFailure:
     source: Path
     line: int
     message: str
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.source}{f':{self.line}' if self.line else ''}: {self.message}"
@@ -42,11 +50,26 @@ class BuildFailure:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What `build` wrote: the index, a page for each document, and what failed on the way."""
+    """What `build` wrote: the index, a page for each document, and what failed on the way.
+
+    `blocks` is how many blocks run, `reused` how many of them did not have to run again.
+    """
 
     index: Path
     pages: tuple[Path, ...]
     failures: tuple[BuildFailure, ...]
+    blocks: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A document, the page of it, the modules beside it, and how many blocks were reused."""
+
+    document: Document
+    page: Page
+    modules: tuple[str, ...]
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +82,38 @@ class _Card:
     drawing: Drawing | None
 
 
-def build(sources: Sequence[Path], out: Path, *, progress: Progress | None = None) -> BuildResult:
+def build(
+    sources: Sequence[Path],
+    out: Path,
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+) -> BuildResult:
     """Run each document under tracing and write a page of it, and an index, into a folder.
 
-    A source is a Python script or a folder of them. `progress` is called with what is being done,
-    how many steps are done and how many there are. A block that fails is shown with its error and
+    A source is a document or a folder of them. `progress` is called with what is being done, how
+    many documents are done and how many there are. A block that fails is shown with its error and
     is among the failures; the pages are written all the same. Raises `ScriptError` where there is
     nothing to build, or two documents would get the same page.
     """
+    options = options or Options()
     paths = find_documents(sources)
-    _check_names(paths)
+    check_names(paths)
     out.mkdir(parents=True, exist_ok=True)
-    documents, failures = _read_all(paths)
-    titles = tuple((document.path.stem, document.title) for document in documents)
-    tell = progress or _tell_nobody
-    pages = []
-    for done, document in enumerate(documents):
-        tell(document.path.name, done, len(documents))
-        page = _run(document)
-        _write(page, Place(page.stem, titles), out)
-        pages.append(page)
-        failures += _failures(document, page)
-    tell(INDEX, len(documents), len(documents))
-    index = _write_index(pages, failures, out, _title(sources))
-    written = tuple(out / f"{page.stem}.html" for page in pages)
-    return BuildResult(index, written, tuple(failures))
-
-
-def _tell_nobody(what: str, done: int, total: int) -> None:
-    pass
+    documents, failures = read_all(paths)
+    made = make_all(documents, None if options.again else out, options, progress)
+    site = Site.of(sources, documents, out, options)
+    for one in made:
+        failures += failures_of(one)
+        site.write(one)
+    site.write_index([one.page for one in made], failures)
+    return BuildResult(
+        out / f"{INDEX}.html",
+        tuple(out / f"{one.page.stem}.html" for one in made if one.page.stem != INDEX),
+        tuple(failures),
+        sum(map(len, (number for one in made for number in stretches(one.document.code)))),
+        sum(one.reused for one in made),
+    )
 
 
 def find_documents(sources: Sequence[Path]) -> list[Path]:
@@ -97,20 +123,25 @@ def find_documents(sources: Sequence[Path]) -> list[Path]:
 
 def _documents_in(source: Path) -> Iterator[Path]:
     if source.is_dir():
-        found = sorted(path for path in source.glob("*.py") if not path.name.startswith((".", "_")))
+        found = sorted(path for path in source.iterdir() if _is_document(path))
         if not found:
-            raise ScriptError(f"no Python script in {source}: name a folder that holds some")
+            raise ScriptError(f"no document in {source}: they end in {', '.join(KINDS)}")
         yield from found
     elif not source.exists():
         raise ScriptError(f"no such document: {source}")
-    elif source.suffix != ".py":
-        raise ScriptError(f"{source} is no Python script: documents end in .py")
+    elif source.suffix not in KINDS:
+        raise ScriptError(f"{source} is no document: they end in {', '.join(KINDS)}")
     else:
         yield source
 
 
-def _check_names(paths: Sequence[Path]) -> None:
-    taken = {INDEX: Path(f"{INDEX}.html")}
+def _is_document(path: Path) -> bool:
+    return path.suffix in KINDS and not path.name.startswith((".", "_")) and path.is_file()
+
+
+def check_names(paths: Sequence[Path]) -> None:
+    """Raise `ScriptError` where two documents would get the same page."""
+    taken: dict[str, Path] = {}
     for path in paths:
         if path.stem in taken:
             raise ScriptError(
@@ -119,77 +150,197 @@ def _check_names(paths: Sequence[Path]) -> None:
         taken[path.stem] = path
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[Document], list[BuildFailure]]:
+def read_all(paths: Sequence[Path]) -> tuple[list[Document], list[BuildFailure]]:
+    """Read the documents, in the order that the index gives them, and say which cannot be read."""
     documents, failures = [], []
     for path in paths:
         try:
             documents.append(read_document(path))
         except ScriptError as error:
             failures.append(BuildFailure(path, 0, str(error)))
-    return documents, failures
+    return _in_order(documents), failures
 
 
-def _run(document: Document) -> Page:
-    """Run a document; a trace that cannot be read costs its pictures, not the page."""
-    with run_document(document) as run:
-        try:
-            return make_page(document.path.stem, document, run)
-        except TracerError as error:
-            told = replace(run, trace=TraceRecord(), problem=words.one_line(str(error)))
-            return make_page(document.path.stem, document, told)
+def _in_order(documents: Sequence[Document]) -> list[Document]:
+    """Put the documents in the order in which the one called `index` links to them."""
+    index = next((one for one in documents if one.path.stem == INDEX), None)
+    if index is None:
+        return list(documents)
+    text = "\n".join(block.text for block in index.blocks if isinstance(block, Prose))
+    links = [Path(link).stem for link in re.findall(r"\]\(([^)\s#]+)", text)]
+    place = {stem: number for number, stem in reversed(list(enumerate(links)))}
+    return sorted(
+        documents,
+        key=lambda one: (one is not index, place.get(one.path.stem, len(links))),
+    )
 
 
-def _failures(document: Document, page: Page) -> Iterator[BuildFailure]:
-    for problem in page.problems:
-        yield BuildFailure(document.path, 0, problem)
-    for failure in (step.failure for step in page.code if step.failure):
-        said = f"{failure.type}: {failure.message}".removeprefix(": ")
-        yield BuildFailure(document.path, failure.line, words.one_line(said))
-    undrawn = {drawing.problem for drawing in page.drawings if drawing.problem}
-    yield from (BuildFailure(document.path, 0, problem) for problem in sorted(undrawn))
+def make_all(
+    documents: Sequence[Document],
+    reuse: Path | None,
+    options: Options,
+    progress: Progress | None = None,
+) -> list[Made]:
+    """Run the documents, some at once; those parts of them that need it, where `reuse` has some."""
+    counter = _Counter(len(documents), progress or _tell_nobody)
+    with ThreadPoolExecutor(max_workers=max(options.jobs, 1)) as pool:
+        return list(pool.map(lambda one: _make(one, reuse, options, counter), documents))
 
 
-def _write(page: Page, place: Place, out: Path) -> None:
-    (out / f"{page.stem}.html").write_text(to_html(page, place), "utf-8")
-    (out / f"{page.stem}.md").write_text(to_markdown(page, place), "utf-8")
-    pictures = {picture_path(page, drawing): drawing.svg for drawing in page.drawings}
-    pictures |= {plot_path(page, plot): plot.svg for plot in page.plots}
-    for pattern in DRAWN:
-        for old in (out / page.stem).glob(pattern):
-            old.unlink()
-    for path, svg in pictures.items():
-        if svg:
-            (out / path).parent.mkdir(exist_ok=True)
-            (out / path).write_text(svg, "utf-8")
+def _tell_nobody(what: str, done: int, total: int) -> None:
+    pass
+
+
+class _Counter:
+    """Tells of progress, from several threads."""
+
+    def __init__(self, total: int, tell: Progress) -> None:
+        self._total = total
+        self._tell = tell
+        self._done = 0
+        self._lock = Lock()
+
+    def begun(self, what: str) -> None:
+        with self._lock:
+            self._tell(what, self._done, self._total)
+
+    def ended(self, what: str) -> None:
+        with self._lock:
+            self._done += 1
+            self._tell(what, self._done, self._total)
+
+
+def _make(document: Document, reuse: Path | None, options: Options, counter: _Counter) -> Made:
+    name, stem = document.path.name, document.path.stem
+    counter.begun(name)
+    kept = read_kept(reuse, stem) if reuse is not None else None
+    reused = reusable(document, kept, reuse, stem) if kept and reuse else {}
+    only = [numbers for numbers in stretches(document.code) if not set(numbers) <= set(reused)]
+    total = len(document.code)
+
+    def tell(block: int) -> None:
+        counter.begun(f"{name}, block {block + 1} of {total}")
+
+    with run_document(document, only=only, timeout=options.timeout, begun=tell) as run:
+        page = make_page(stem, document, run, reused)
+    before = tuple(kept.modules) if kept and reused else ()
+    counter.ended(name)
+    return Made(document, page, tuple(sorted({*run.modules, *before})), len(reused))
+
+
+def failures_of(made: Made) -> list[BuildFailure]:
+    """Return what failed in a document."""
+    path = made.document.path
+    return [BuildFailure(path, row.line, row.message, row.place) for row in made.page.mistakes]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The folder of pages: `index` is the document that introduces them, where there is one."""
+
+    out: Path
+    title: str
+    index: Document | None
+    pages: tuple[tuple[str, str], ...]
+    stems: dict[Path, str]
+    raw_html: bool = False
+
+    @classmethod
+    def of(
+        cls, sources: Sequence[Path], documents: Sequence[Document], out: Path, options: Options
+    ) -> Site:
+        """Lay out the folder for some documents."""
+        index = next((one for one in documents if one.path.stem == INDEX), None)
+        rest = [one for one in documents if one is not index]
+        return cls(
+            out,
+            index.title if index is not None else _title(sources),
+            index,
+            tuple((one.path.stem, one.title) for one in rest),
+            {one.path.resolve(): one.path.stem for one in documents},
+            options.raw_html,
+        )
+
+    def place(self, document: Document) -> Place:
+        """Return where the page of a document is among the others."""
+        links = self.links(document)
+        return Place(document.path.stem, self.pages, links, self.raw_html)
+
+    def links(self, document: Document) -> Links:
+        """Return where links in a document lead."""
+        return Links(document.path.resolve().parent, self.out, self.stems)
+
+    def write(self, made: Made) -> None:
+        """Write the page of a document and its pictures, and take away those it had before."""
+        page = made.page
+        before = read_kept(self.out, page.stem)
+        for name in before.files if before else ():
+            if name not in page.pictures and Path(name).parts[:-1] == (page.stem,):
+                (self.out / name).unlink(missing_ok=True)
+        for name, svg in page.pictures.items():
+            (self.out / name).parent.mkdir(exist_ok=True)
+            (self.out / name).write_text(svg, "utf-8")
+        if made.document is not self.index:
+            place = self.place(made.document)
+            (self.out / f"{page.stem}.html").write_text(to_html(page, place), "utf-8")
+            (self.out / f"{page.stem}.md").write_text(to_markdown(page, place), "utf-8")
+        if page.code:
+            keep(made.document, page, made.modules, self.out)
+
+    def write_index(self, pages: Sequence[Page], failures: Sequence[BuildFailure]) -> None:
+        """Write the page that leads to all others."""
+        html = self.index_html(pages, failures)
+        (self.out / f"{INDEX}.html").write_text(html, "utf-8")
+        (self.out / f"{INDEX}.md").write_text(self.index_markdown(pages, failures), "utf-8")
+
+    def index_html(self, pages: Sequence[Page], failures: Sequence[BuildFailure]) -> str:
+        """Return the index as one HTML file."""
+        links = self.links(self.index) if self.index is not None else Links()
+        renderer = Renderer(links, raw_html=self.raw_html)
+        index = next((page for page in pages if page.stem == INDEX), None)
+        steps = shown_steps(index, renderer) if index is not None else []
+        return (
+            environment("tracer.docgen")
+            .get_template("index.html.j2")
+            .render(
+                title=renderer.inline(self.title),
+                plain_title=plain_text(self.title),
+                steps=steps,
+                cards=[self._card(page) for page in pages if page is not index],
+                failures=failures,
+                not_run=NOT_RUN,
+                raw_html=self.raw_html,
+            )
+        )
+
+    def index_markdown(self, pages: Sequence[Page], failures: Sequence[BuildFailure]) -> str:
+        """Return the index as Markdown."""
+        index = next((page for page in pages if page.stem == INDEX), None)
+        links = self.links(self.index) if self.index is not None else Links()
+        place = Place(INDEX, self.pages, links, self.raw_html)
+        steps: tuple[ProseStep | CodeStep, ...] = index.steps if index is not None else ()
+        made = environment("tracer.docgen")
+        made.filters.update(prose=prose_filter(place), alt=alt)
+        rest = [page for page in pages if page is not index]
+        text = made.get_template("index.md.j2").render(
+            title=self.title, steps=steps, pages=rest, failures=failures
+        )
+        return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+    def _card(self, page: Page) -> _Card:
+        path = next((path for path, stem in self.stems.items() if stem == page.stem), None)
+        links = Links(path.parent if path else None, self.out, self.stems)
+        renderer = Renderer(links)
+        drawn = [drawing for drawing in page.drawings if drawing.svg]
+        return _Card(
+            page.stem,
+            renderer.inline(page.title),
+            renderer.inline(page.summary),
+            drawn[-1] if drawn else None,
+        )
 
 
 def _title(sources: Sequence[Path]) -> str:
     """Return what to call the whole: the folder that was given, else `Documents`."""
     folder = sources[0].resolve().name if len(sources) == 1 and sources[0].is_dir() else ""
     return folder.replace("_", " ").replace("-", " ").strip().capitalize() or "Documents"
-
-
-def _write_index(
-    pages: Sequence[Page], failures: Sequence[BuildFailure], out: Path, title: str
-) -> Path:
-    made = environment("tracer.docgen")
-    html = made.get_template("index.html.j2")
-    cards = [_card(page) for page in pages]
-    index = out / f"{INDEX}.html"
-    index.write_text(html.render(title=title, cards=cards, failures=failures), "utf-8")
-    markdown = made.get_template("index.md.j2")
-    (out / f"{INDEX}.md").write_text(
-        markdown.render(title=title, pages=pages, failures=failures), "utf-8"
-    )
-    return index
-
-
-def _card(page: Page) -> _Card:
-    renderer = Renderer()
-    drawn = [drawing for drawing in page.drawings if drawing.svg]
-    return _Card(
-        page.stem,
-        renderer.inline(page.title),
-        renderer.inline(page.summary),
-        drawn[-1] if drawn else None,
-    )

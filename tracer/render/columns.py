@@ -32,9 +32,17 @@ class Columns:
     """The columns of a timeline, laid out for a width; places are short where one file ran."""
 
     def __init__(
-        self, width: int, color: bool, *, files: int = 1, steps: int = 3, wrap: bool = False
+        self,
+        width: int,
+        color: bool,
+        *,
+        files: int = 1,
+        steps: int = 3,
+        wrap: bool = False,
+        times: bool = True,
     ) -> None:
         self._color = color
+        self.times = times
         self._width = width if wrap else 0
         event = 20 if width >= 100 else 15
         where = min(max((width - 30) * 4 // 10, 20), 44)
@@ -72,7 +80,8 @@ class Columns:
             _fitted(where, wheres),
             _fitted(place, places),
         )
-        return self.line("  ".join(columns[2:]), text, tone, left="  ".join(columns[:2]) + "  ")
+        left = "  ".join(columns[: 1 + self.times]) + "  "
+        return self.line("  ".join(columns[2:]), text, tone, left=left)
 
     def line(self, start: str, text: str, tone: Tone, *, left: str = "") -> str:
         """A start and, behind it, text that may go on in further lines; `left` is not coloured."""

@@ -78,7 +78,8 @@ class Teller:
             yield ""
         self._section = "nothing"
         place = self._columns.place(mark.site, self._sayings.main_file)
-        facts = " · ".join(filter(None, (place, words.duration(mark.t_ns))))
+        when = words.duration(mark.t_ns) if self._columns.times else ""
+        facts = " · ".join(filter(None, (place, when)))
         yield self._columns.rule(mark.text, facts)
 
     def _head(self, running: Running) -> Iterator[str]:
@@ -88,7 +89,8 @@ class Teller:
         facts = [words.file_line(record.site)] if record.site is not None else []
         if record.end_ns is not None:
             facts.append(words.counts(record.node_count, record.leaf_count))
-            facts.append(words.duration(record.end_ns - record.begin_ns))
+            took = record.end_ns - record.begin_ns
+            facts += [words.duration(took)] * (took > 0)
         call = words.shorten(call_of(record), columns.call)
         yield columns.heading(f"pass {record.id}{again}  {call}", " · ".join(facts))
         yield columns.header()

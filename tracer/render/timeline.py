@@ -29,12 +29,14 @@ def timeline_text(
     width: int | None = None,
     color: bool = False,
     wrap: bool = False,
+    times: bool = True,
 ) -> Iterator[str]:
     """Tell a trace, or what is selected of it, a line at a time.
 
     A long trace is told pass by pass unless something is selected. `width` is in columns of a
     terminal (110 for a file); what flowed stands last and is never cut: it goes on behind the
-    width, or with `wrap` on lines of its own. `color` adds ANSI colours. Raises `NotInTraceError`.
+    width, or with `wrap` on lines of its own. `color` adds ANSI colours, `times` a column that says
+    when. Raises `NotInTraceError`.
     """
     width = width or 110
     if selection is None and _is_long(trace):
@@ -47,7 +49,8 @@ def timeline_text(
             trace, selection, Columns(width, color, files=files, steps=steps, wrap=wrap)
         )
     else:
-        yield from _story(trace, selection, Columns(width, color, files=files, wrap=wrap))
+        columns = Columns(width, color, files=files, wrap=wrap, times=times)
+        yield from _story(trace, selection, columns)
 
 
 def _is_long(trace: TraceRecord) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from tracer.errors import RenderError
 from tracer.records import Pass, TraceRecord, words
 from tracer.records.diagram import Box, Diagram, LineRole, Role
 from tracer.records.view import View
+from tracer.render.dot import to_dot
 from tracer.report.pictures import draw_view
 from tracer.transforms.diagram import diagram
 
@@ -22,7 +24,8 @@ class Drawing:
     """One pass drawn: `svg` is a whole SVG file, or empty with the `problem` that prevented it.
 
     `which` says which of the passes with this graph it is, where there are several; `alt` tells
-    what it shows to those who cannot see it.
+    what it shows to those who cannot see it. `digest` is of what was laid out, not of how: machines
+    with other fonts lay out the same drawing otherwise.
     """
 
     pass_id: int
@@ -30,6 +33,7 @@ class Drawing:
     alt: str
     which: str = ""
     problem: str = ""
+    digest: str = ""
 
     @property
     def is_wide(self) -> bool:
@@ -51,11 +55,17 @@ class Figure:
     drawings: tuple[Drawing, ...]
 
 
-def draw_figures(trace: TraceRecord, passes: Iterable[Pass]) -> tuple[Figure, ...]:
-    """Draw each distinct graph of the passes, up to `MOST_GRAPHS`, in the order they came up."""
+def draw_figures(
+    trace: TraceRecord, passes: Iterable[Pass], view: View | None = None
+) -> tuple[Figure, ...]:
+    """Draw each distinct graph of the passes, up to `MOST_GRAPHS`, in the order they came up.
+
+    `view` says how much of each to show, and how. Raises `NotInTraceError` for a place in it that
+    is in none of them.
+    """
     found = group_by_graph(passes)
     shown = list(found.items())[:MOST_GRAPHS]
-    return tuple(_figure(trace, graph, numbers) for graph, numbers in shown)
+    return tuple(_figure(trace, graph, numbers, view or View()) for graph, numbers in shown)
 
 
 def group_by_graph(passes: Iterable[Pass]) -> dict[int, tuple[int, ...]]:
@@ -66,13 +76,18 @@ def group_by_graph(passes: Iterable[Pass]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def draw_pass(trace: TraceRecord, pass_id: int, *, which: str = "") -> Drawing:
+def draw_pass(
+    trace: TraceRecord, pass_id: int, view: View | None = None, *, which: str = ""
+) -> Drawing:
     """Draw one pass as SVG; a drawing that fails says why and keeps the page whole."""
+    view = view or View()
     try:
-        picture = draw_view(trace, pass_id, View(), "svg")
+        picture = draw_view(trace, pass_id, view, "svg")
     except RenderError as error:
-        return Drawing(pass_id, "", describe(diagram(trace, pass_id)), which, str(error))
-    return Drawing(pass_id, picture.data.decode(), describe(picture.content), which)
+        return Drawing(pass_id, "", describe(diagram(trace, pass_id, view)), which, str(error))
+    shown = to_dot(picture.content, direction=view.direction)
+    digest = sha256(shown.encode("utf-8", "replace")).hexdigest()
+    return Drawing(pass_id, picture.data.decode(), describe(picture.content), which, digest=digest)
 
 
 def describe(content: Diagram) -> str:
@@ -89,10 +104,10 @@ def _describe_leaf(box: Box) -> str:
     return " ".join(line.text for line in box.lines if line.role in wanted)
 
 
-def _figure(trace: TraceRecord, graph: int, passes: tuple[int, ...]) -> Figure:
+def _figure(trace: TraceRecord, graph: int, passes: tuple[int, ...], view: View) -> Figure:
     if len(passes) == 1:
-        return Figure(graph, passes, (draw_pass(trace, passes[0]),))
+        return Figure(graph, passes, (draw_pass(trace, passes[0], view),))
     alike = f"{words.count(len(passes), 'pass')} with this graph"
-    first = draw_pass(trace, passes[0], which=f"The first of {alike}")
-    last = draw_pass(trace, passes[-1], which=f"The last of {alike}")
+    first = draw_pass(trace, passes[0], view, which=f"The first of {alike}")
+    last = draw_pass(trace, passes[-1], view, which=f"The last of {alike}")
     return Figure(graph, passes, (first, last))

@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from pygments import highlight  # type: ignore[import-untyped]
 from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
-from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
+from pygments.lexers import PythonLexer, TextLexer, get_lexer_by_name  # type: ignore[import-untyped]
+from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
 LIGHT, DARK = "friendly", "github-dark"
 
@@ -22,6 +23,17 @@ def highlight_python(source: str, *, first_line: int = 1, marked: Collection[int
     )
     lexer = PythonLexer(stripnl=False, ensurenl=False)
     return str(highlight(source, lexer, formatter))
+
+
+def highlight_code(source: str, language: str, _attributes: str = "") -> str:
+    """Return code in any language as HTML, for Markdown's fences; as it is if it is not known."""
+    try:
+        lexer = get_lexer_by_name(language.lower()) if language else TextLexer()
+    except ClassNotFound:
+        lexer = TextLexer()
+    formatter = HtmlFormatter(nowrap=True)
+    shown = highlight(source, lexer, formatter)
+    return f'<pre class="code"><code>{shown.rstrip()}</code></pre>\n'
 
 
 def highlight_css() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 
 from tracer.records import Accumulate, TraceRecord, words
 from tracer.render.plot import Series, leaf_series, plot
@@ -14,11 +15,15 @@ FEWEST_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A leaf's values and its `.grad` over passes: `svg` is a whole SVG file, `alt` tells of it."""
+    """A leaf's values and its `.grad` over passes: `svg` is a whole SVG file, `alt` tells of it.
+
+    `digest` is of the drawing.
+    """
 
     leaf: int
     svg: str
     alt: str
+    digest: str = ""
 
 
 def plot_leaves(trace: TraceRecord) -> tuple[Plot, ...]:
@@ -34,7 +39,9 @@ def plot_leaves(trace: TraceRecord) -> tuple[Plot, ...]:
 
 def _plot(trace: TraceRecord, leaf: int) -> Plot:
     series = [_from_first_pass(trace, one) for one in leaf_series(trace, leaf)]
-    return Plot(leaf, plot(series), ". ".join(_describe(one) for one in series))
+    svg = plot(series)
+    alt = ". ".join(_describe(one) for one in series)
+    return Plot(leaf, svg, alt, sha256(svg.encode()).hexdigest())
 
 
 def _from_first_pass(trace: TraceRecord, series: Series) -> Series:

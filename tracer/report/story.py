@@ -24,18 +24,21 @@ class Chapter:
     skipped: str = ""
 
 
-def tell_story(trace: TraceRecord) -> tuple[Chapter, ...]:
-    """Tell what happened, in order; of more than `MOST_ALIKE` equal passes the first and last."""
+def tell_story(trace: TraceRecord, *, times: bool = True) -> tuple[Chapter, ...]:
+    """Tell what happened, in order; of more than `MOST_ALIKE` equal passes the first and last.
+
+    Without `times` it does not say when.
+    """
     chapters: list[Chapter] = []
     begin = end = None
     skipped = ""
     for episode, folded in _without_repeats(trace):
         if folded and begin is not None and end is not None:
-            chapters.append(_chapter(trace, begin, end, skipped))
+            chapters.append(_chapter(trace, begin, end, skipped, times))
             begin, skipped = None, folded
         begin, end = begin or episode, episode
     if begin is not None and end is not None:
-        chapters.append(_chapter(trace, begin, end, skipped))
+        chapters.append(_chapter(trace, begin, end, skipped, times))
     return tuple(chapter for chapter in chapters if chapter.text)
 
 
@@ -63,9 +66,11 @@ def _say_skipped(episodes: Sequence[Episode]) -> str:
     )
 
 
-def _chapter(trace: TraceRecord, begin: Episode, end: Episode, skipped: str) -> Chapter:
+def _chapter(
+    trace: TraceRecord, begin: Episode, end: Episode, skipped: str, times: bool
+) -> Chapter:
     part = look_at(trace, begin.after, end.until)
-    told = iter(timeline_text(part, width=TIMELINE_WIDTH))
+    told = iter(timeline_text(part, width=TIMELINE_WIDTH, times=times))
     lines = list(islice(told, MOST_LINES))
     more = sum(1 for _ in told)
     if more:

@@ -357,7 +357,7 @@ def node_tooltip(scene: Scene, node: Node) -> str:
         lines.append(f"{node.site.file}:{node.site.line} in {node.site.function}")
     run, accumulate = view.runs.get(node.id), view.accumulates.get(node.id)
     if run is not None:
-        if run.end_ns is not None:
+        if run.end_ns is not None and run.end_ns > run.t_ns:
             lines.append(f"ran {words.duration(run.end_ns - run.t_ns)}")
         lines += [f"received {words.statistics(gradient)}" for gradient in run.received[:8]]
         lines += [f"returned {words.statistics(gradient)}" for gradient in run.returned[:8]]

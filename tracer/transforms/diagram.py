@@ -109,7 +109,7 @@ def _title(view: PassView) -> Title:
     facts += [f"pass {record.id}", words.counts(record.node_count, record.leaf_count)]
     facts += ["create_graph"] * record.create_graph
     facts += [f"inside pass {record.parent}"] * (record.parent is not None)
-    if record.end_ns is not None:
+    if record.end_ns is not None and record.end_ns > record.begin_ns:
         facts.append(words.duration(record.end_ns - record.begin_ns))
     failure = ""
     if not record.outcome.ok:
