@@ -6,9 +6,20 @@
 >>> t.draw("run.svg")  # doctest: +SKIP
 """
 
-from tracer.api import Trace, load, mark, pause, resume, trace
+from tracer.api import Trace, load, make_dot, mark, pause, resume, trace
 from tracer.errors import TracerError
 from tracer.records.picking import Selection
 from tracer.records.view import View
 
-__all__ = ["Selection", "Trace", "TracerError", "View", "load", "mark", "pause", "resume", "trace"]
+__all__ = [
+    "Selection",
+    "Trace",
+    "TracerError",
+    "View",
+    "load",
+    "make_dot",
+    "mark",
+    "pause",
+    "resume",
+    "trace",
+]

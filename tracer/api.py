@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from tracer.records.trace import TraceRecord
 from tracer.records.view import View
 
 if TYPE_CHECKING:
+    from graphviz import Digraph
     from rich.console import Group
 
     from tracer.capture.session import Session
@@ -320,6 +321,31 @@ def trace(
 def load(file: str | os.PathLike[str]) -> Trace:
     """Open a trace file. Raises TraceFileError where it is missing, damaged, or not a trace."""
     return Trace(import_module("tracer.store.reader").read_trace(file))
+
+
+def make_dot(
+    var: object,
+    params: Mapping[str, object] | Iterable[tuple[str, object]] | None = None,
+    show_attrs: bool = False,
+    show_saved: bool = False,
+    max_attr_chars: int = 50,
+) -> Digraph:
+    """Draw the graph behind a tensor as torchviz's `make_dot` does: no trace is needed.
+
+    Functions are grey, leaves that require grad blue (with their names in `params`), outputs green,
+    the bases of views dark green, and what is kept for backward orange: always for custom
+    functions, for others with `show_saved`. `show_attrs` writes the attributes of each function,
+    up to `max_attr_chars` characters.
+
+    `var` may be any nesting of lists, tuples, dicts and dataclasses of tensors. Graphs of any depth
+    are drawn, also after `backward()`: what that has freed is said to be. The result shows itself
+    in a notebook and renders without `dot` on PATH too. Raises TypeError where there is no tensor.
+    """
+    reading = import_module("tracer.capture.tensor_graph")
+    shown = reading.Shown(show_attrs, show_saved, max_attr_chars)
+    graph = reading.read_tensor_graph(var, dict(params or {}), shown)
+    drawn: Digraph = import_module("tracer.render.make_dot").to_digraph(graph)
+    return drawn
 
 
 def mark(text: str) -> None:

@@ -23,16 +23,25 @@ NO_ENGINE = (
 
 # The wheel's Graphviz runs inside Python and cannot be stopped there: it gets a process of its own.
 # -I keeps the user's modules and environment out; its folder is known from pygraphviz's metadata.
+# Nothing is freed in it: on some graphs pygraphviz 2.0's gvFreeLayout crashes when all is drawn.
 _IN_WHEEL = """
-import sys
+import os, sys
 sys.path.append(sys.argv[1])
 import pygraphviz
+graphviz = pygraphviz.agraph.gv
+graphviz.gvFreeLayout = graphviz.gvFreeContext = lambda *given: None
 graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode("utf-8"))
 sys.stdout.buffer.write(graph.draw(format=sys.argv[2], prog="dot", args=sys.argv[3]))
+sys.stdout.flush()
+os._exit(0)
 """
 
 
-class LayoutTimeoutError(RenderError):
+class LayoutError(RenderError):
+    """A layout that was too much for Graphviz: of a smaller graph it may succeed."""
+
+
+class LayoutTimeoutError(LayoutError):
     """A layout that did not finish in time."""
 
 
@@ -56,7 +65,8 @@ def draw_dot(
     """Draw DOT text as SVG, PNG, PDF or (as it is) DOT: `"png"`, or a path that ends so.
 
     `engine` is `auto`, `dot` or `pygraphviz`; `dpi` is for PNG (144). Writes no file. Raises
-    `LayoutTimeoutError` after `timeout_s` seconds, and `RenderError` for another format, where
+    `LayoutTimeoutError` after `timeout_s` seconds, `LayoutError` where Graphviz crashes, and
+    `RenderError` for another format, where
     there is no Graphviz, or where it refuses the text.
     """
     format = format_of(path_or_format)
@@ -111,8 +121,17 @@ def _run(command: Sequence[str], text: bytes, timeout_s: float) -> bytes:
         ) from None
     except OSError as error:
         raise RenderError(f"cannot run {command[0]}: {error.strerror}") from None
+    if done.returncode < 0:
+        raise LayoutError(
+            f"Graphviz crashed on this (signal {-done.returncode}): write the DOT text (-o g.dot)"
+        )
     if done.returncode or not done.stdout:
-        complaint = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        reason = complaint[-1] if complaint else f"it ended with status {done.returncode}"
-        raise RenderError(f"Graphviz could not draw this: {reason}")
+        raise RenderError(f"Graphviz could not draw this: {_reason(done)}")
     return done.stdout
+
+
+def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The last that it complained of, not counting what fontconfig has to say."""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    complaints = [line for line in lines if not line.startswith("Fontconfig")]
+    return complaints[-1] if complaints else f"it ended with status {done.returncode}"

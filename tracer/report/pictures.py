@@ -12,7 +12,7 @@ from tracer.records.view import View
 from tracer.render.dot import to_dot
 from tracer.render.fonts import missing_scripts
 from tracer.render.mermaid import to_mermaid
-from tracer.render.picture import LayoutTimeoutError, draw_dot, format_of
+from tracer.render.picture import LayoutError, LayoutTimeoutError, draw_dot, format_of
 from tracer.transforms.diagram import diagram
 
 _FEWEST = 4
@@ -57,12 +57,14 @@ def draw_view(
             dot = to_dot(content, direction=wishes.direction)
             picture = draw_dot(dot, format, dpi=dpi, timeout_s=time_limit_s)
             return PassPicture(picture.data, picture.engine, content, _advice(note, dot, format))
-        except LayoutTimeoutError:
+        except LayoutError as error:
             coarser = fold_further(wishes, len(content.boxes))
             if coarser is None:
                 raise
             boxes = words.count(len(content.boxes), "box")
-            note = f"folded further: {boxes} could not be laid out in {time_limit_s:g} s"
+            late = isinstance(error, LayoutTimeoutError)
+            why = f"in {time_limit_s:g} s" if late else "without a crash of Graphviz"
+            note = f"folded further: {boxes} could not be laid out {why}"
             wishes = coarser
 
 
