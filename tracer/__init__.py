@@ -6,7 +6,7 @@
 >>> t.draw("run.svg")  # doctest: +SKIP
 """
 
-from tracer.api import Trace, load, make_dot, mark, pause, resume, trace
+from tracer.api import Trace, load, make_dot, mark, pause, resume, trace, walk
 from tracer.errors import TracerError
 from tracer.records.picking import Selection
 from tracer.records.view import View
@@ -22,4 +22,5 @@ __all__ = [
     "pause",
     "resume",
     "trace",
+    "walk",
 ]

@@ -227,12 +227,14 @@ class Recording:
         *,
         limits: Limits = ALL_THERE_IS,
         torchviz: bool = False,
+        library_frames: bool = False,
         script: str = "",
         argv: Sequence[str] = (),
     ) -> None:
         self._file = file
         self._limits = limits
         self._torchviz = torchviz
+        self._library_frames = library_frames
         self._script = script
         self._argv = argv
         self._session: Session | None = None
@@ -254,8 +256,9 @@ class Recording:
         writer = import_module("tracer.store.writer").TraceWriter
         self._writer = writer(self._file, run, limits=self._limits)
         self._session = session_module.Session(
-            self._writer, limits=self._limits, draw_likeness=likeness
-        )
+            self._writer, limits=self._limits, draw_likeness=likeness,
+            library_frames=self._library_frames,
+        )  # fmt: skip
         self._session.install()
 
     def end(self, outcome: str) -> None:
@@ -291,11 +294,14 @@ def trace(
     max_bytes: int | str | None = None,
     detail: str = "statistics",
     torchviz: bool = False,
+    library_frames: bool = False,
 ) -> Trace:
     """Record what happens to gradients in a region: a context manager, and a decorator.
 
     `file` is where the trace is written as the run goes (none: a private temporary one). With
-    `torchviz`, each pass's roots are given to torchviz's `make_dot` too.
+    `torchviz`, each pass's roots are given to torchviz's `make_dot` too. The line shown for what
+    ran is the nearest one that the user wrote; with `library_frames`, lines of installed packages
+    and of the standard library (never PyTorch's own) count as such.
 
     Long runs need not be recorded in full; what is left out is counted in the trace:
 
@@ -315,7 +321,8 @@ def trace(
     is being recorded in this process, TraceFileError when the file cannot be written.
     """
     asked = limits(every=every, only=only, last=last, max_bytes=max_bytes, detail=detail)
-    return Trace(recording=Recording(file, limits=asked, torchviz=torchviz))
+    recording = Recording(file, limits=asked, torchviz=torchviz, library_frames=library_frames)
+    return Trace(recording=recording)
 
 
 def load(file: str | os.PathLike[str]) -> Trace:
@@ -346,6 +353,21 @@ def make_dot(
     graph = reading.read_tensor_graph(var, dict(params or {}), shown)
     drawn: Digraph = import_module("tracer.render.make_dot").to_digraph(graph)
     return drawn
+
+
+def walk(*tensors: object) -> Graph:
+    """Read the graph behind live tensors as a plain record: no trace is needed.
+
+    `tensors` may be nested in lists, tuples and dictionaries. `walk(y).leaves` are the leaves that
+    the gradient of `y` goes to, `walk(y).edges_from[0]` where it goes first; nodes are numbered
+    from the roots on. Leaves are named as the caller's variables reach them, and nodes by the
+    variables that hold what they made. Nothing is run, and nothing of the tensors is kept.
+
+    While a trace is recorded, lines, operations and modules are known too. Raises TypeError where
+    there is no tensor, ValueError where none of them requires grad.
+    """
+    graph: Graph = import_module("tracer.capture.live").walk_graph(tensors)
+    return graph
 
 
 def mark(text: str) -> None:

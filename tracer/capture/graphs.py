@@ -56,21 +56,23 @@ class GraphBook:
 
     def _read(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         self._count += 1
-        origins = [
-            self._origin(sequence_nr, leaves.get(number))
-            for number, sequence_nr in enumerate(walk.sequence_nrs)
-        ]
-        _name_outputs_only(walk, origins)
+        origins = self.origins_of(walk)
+        for number, (_leaf, state) in leaves.items():
+            name = self._session.leaf_name(state)
+            origins[number] = structure.Origin(variables=(name,) if name else ())
         metas = [structure.output_metas(fn) for fn in walk.fns]
         return structure.read_graph(
             walk, origins, metas, graph_id=self._count, site_of=self._session.defined_at
         )
 
-    def _origin(self, sequence_nr: int, leaf: tuple[Tensor, LeafState] | None) -> structure.Origin:
+    def origins_of(self, walk: structure.Walk) -> list[structure.Origin]:
+        """What is known of how each node of a walk was made."""
+        origins = [self._origin(sequence_nr) for sequence_nr in walk.sequence_nrs]
+        _name_outputs_only(walk, origins)
+        return origins
+
+    def _origin(self, sequence_nr: int) -> structure.Origin:
         session = self._session
-        if leaf is not None:
-            name = session.leaf_name(leaf[1])
-            return structure.Origin(variables=(name,) if name else ())
         made = session.made_by(sequence_nr)
         if made is None:
             return structure.Origin()

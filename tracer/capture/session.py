@@ -76,10 +76,11 @@ class Session:
         *,
         limits: Limits = ALL_THERE_IS,
         draw_likeness: DrawLikeness | None = None,
+        library_frames: bool = False,
     ) -> None:
         self.recorder = Recorder(writer, limits=limits, name_of=self._tensor_name)
         self.watched = self.recorder.watched
-        self.sites = SiteTable()
+        self.sites = SiteTable(show_library=library_frames)
         self.ledger = Ledger(self.recorder)
         self.modules = Modules(self)
         self.hooks = HookBook(self.recorder, self.sites, self.modules.path_of)

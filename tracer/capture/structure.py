@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,14 @@ class Walk:
             edges += [Edge(source, slot, *pair) for slot, pair in enumerate(pairs) if pair[0] >= 0]
             at += 4 + 8 * count
         return tuple(edges)
+
+
+def pack_links(links: Iterable[Sequence[tuple[int, int]]]) -> bytes:
+    """Pack what `Walk.links` says: for each node its (target, input_nr) pairs."""
+    return b"".join(
+        struct.pack(f"<I{2 * len(pairs)}i", len(pairs), *(part for pair in pairs for part in pair))
+        for pairs in links
+    )
 
 
 def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]:

@@ -44,6 +44,7 @@ class Job:
     shown: str
     limits: Mapping[str, str] = field(default_factory=dict)
     torchviz: bool = False
+    library_frames: bool = False
     quiet: bool = False
 
     def to_text(self) -> str:

@@ -28,8 +28,8 @@ class Recording:
         job = Job.from_text(job_text)
         argv = sys.orig_argv[-job.words :]
         recording = api.Recording(
-            job.output, limits=limits_of(job.limits), torchviz=job.torchviz, script=job.script,
-            argv=argv,
+            job.output, limits=limits_of(job.limits), torchviz=job.torchviz,
+            library_frames=job.library_frames, script=job.script, argv=argv,
         )  # fmt: skip
         return cls(job, api.Trace(recording=recording))
 

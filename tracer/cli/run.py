@@ -54,6 +54,11 @@ Examples:
     "[default: statistics]",
 )
 @click.option("--torchviz", is_flag=True, help="Keep torchviz's drawing of each pass as well.")
+@click.option(
+    "--library-frames",
+    is_flag=True,
+    help="Show lines of installed packages too, not only those of your own files.",
+)
 @click.option("--quiet", is_flag=True, help="Say nothing at the end.")
 @click.argument("target", metavar="SCRIPT")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
@@ -67,6 +72,7 @@ def command(
     max_bytes: str | None,
     detail: str | None,
     torchviz: bool,
+    library_frames: bool,
     quiet: bool,
     target: str,
     arguments: tuple[str, ...],
@@ -93,6 +99,7 @@ def command(
         shown=str(shown),
         limits=words,
         torchviz=torchviz,
+        library_frames=library_frames,
         quiet=quiet,
     )
     become(command_line(target, arguments, is_module=module), environment(job, os.environ))
