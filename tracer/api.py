@@ -17,7 +17,7 @@ from tracer.records.events import Pass
 from tracer.records.graph import Graph
 from tracer.records.limits import ALL_THERE_IS, Limits, limits
 from tracer.records.picking import Selection
-from tracer.records.trace import TraceRecord
+from tracer.records.trace import Run, TraceRecord
 from tracer.records.view import View
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
     from tracer.render.picture import Picture
     from tracer.report.pictures import PassPicture
+    from tracer.store.live import LiveWriter
     from tracer.store.writer import TraceWriter
 
 _FORMS = {
@@ -226,12 +227,16 @@ class Recording:
         file: str | os.PathLike[str] | None,
         *,
         limits: Limits = ALL_THERE_IS,
+        follow: Selection | None = None,
+        follow_to: str | os.PathLike[str] | None = None,
         torchviz: bool = False,
         library_frames: bool = False,
         script: str = "",
         argv: Sequence[str] = (),
     ) -> None:
         self._file = file
+        self._follow = follow
+        self._follow_to = follow_to
         self._limits = limits
         self._torchviz = torchviz
         self._library_frames = library_frames
@@ -239,6 +244,7 @@ class Recording:
         self._argv = argv
         self._session: Session | None = None
         self._writer: TraceWriter | None = None
+        self._close_outlet: Callable[[], None] = lambda: None
 
     @property
     def running(self) -> bool:
@@ -253,13 +259,29 @@ class Recording:
         )
         run = import_module("tracer.capture.host").describe_run(self._script, self._argv)
         run = replace(run, limits=self._limits.words)
-        writer = import_module("tracer.store.writer").TraceWriter
-        self._writer = writer(self._file, run, limits=self._limits)
+        self._writer = self._open_writer(run)
         self._session = session_module.Session(
             self._writer, limits=self._limits, draw_likeness=likeness,
             library_frames=self._library_frames,
         )  # fmt: skip
+        if self._follow is not None:
+            self._session.follow()
         self._session.install()
+
+    def _open_writer(self, run: Run) -> TraceWriter:
+        """Open the file; to follow what happens, with a printer of each event behind it."""
+        if self._follow is None:
+            writer: type[TraceWriter] = import_module("tracer.store.writer").TraceWriter
+            return writer(self._file, run, limits=self._limits)
+        outlet = import_module("tracer.render.outlet").open_outlet(self._follow_to)
+        self._close_outlet = outlet.close
+        live: type[LiveWriter] = import_module("tracer.store.live").LiveWriter
+        opened = live(self._file, run, limits=self._limits, failed=outlet.failed)
+        follower = import_module("tracer.render.following").Follower(
+            opened.record, self._follow, outlet.write, width=outlet.width, color=outlet.color
+        )
+        opened.watch = follower.tell
+        return opened
 
     def end(self, outcome: str) -> None:
         """Take the watchers away and close the file."""
@@ -273,6 +295,8 @@ class Recording:
                 writer.close(outcome)
         except TracerError as error:  # a full disk must not become the program's failure
             session.recorder.fault(error)
+        finally:
+            self._close_outlet()
 
     def read(self) -> TraceRecord:
         """What has been recorded so far."""
@@ -293,6 +317,8 @@ def trace(
     last: int | None = None,
     max_bytes: int | str | None = None,
     detail: str = "statistics",
+    follow: bool | Selection = False,
+    follow_to: str | os.PathLike[str] | None = None,
     torchviz: bool = False,
     library_frames: bool = False,
 ) -> Trace:
@@ -317,11 +343,21 @@ def trace(
       the values of those of 16 elements or fewer, `"values"` those of up to 1,000 elements
       (`"values:50"`: of up to 50).
 
+    With `follow`, each event is printed as it happens, a line each, on standard error or in the
+    file `follow_to`: all events, or those of a `tracer.Selection(kinds=…, names=…, modules=…)`.
+    The last line before a crash or a hang is the event before it. That costs much more time than
+    recording alone.
+
     Raises OptionError for a value that is none of these; on entry RuntimeError when another trace
     is being recorded in this process, TraceFileError when the file cannot be written.
     """
     asked = limits(every=every, only=only, last=last, max_bytes=max_bytes, detail=detail)
-    recording = Recording(file, limits=asked, torchviz=torchviz, library_frames=library_frames)
+    if follow_to is not None and follow is False:
+        follow = True
+    recording = Recording(
+        file, limits=asked, follow=Selection() if follow is True else follow or None,
+        follow_to=follow_to, torchviz=torchviz, library_frames=library_frames,
+    )  # fmt: skip
     return Trace(recording=recording)
 
 

@@ -258,7 +258,8 @@ typedef struct {
     int few;               /* tensors of this many elements or fewer are kept whole */
     int statistics;        /* 0: structure only, no tensor is read */
     PyObject *other;       /* other(tensor) -> entry bytes, for tensors this file cannot read */
-    PyObject *full;        /* full(): called when SPILL bytes wait; takes them */
+    Py_ssize_t most;       /* SPILL; 0 where events are followed as they happen */
+    PyObject *full;        /* full(): called when `most` bytes wait; takes them */
     PyObject *meta_of;     /* meta_of(tensor) -> id, where the structure does not say it, or None */
     unsigned long threads[THREADS]; /* 0: has ended */
     int n_threads, last_reused;
@@ -297,6 +298,7 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Tape *self = (Tape *)make(type, 0);
     if (!self) return NULL;
     self->origin = clock_ns();
+    self->most = SPILL;
     self->few = few < 0 ? 0 : few;
     self->statistics = statistics;
     self->other = Py_NewRef(other);
@@ -581,7 +583,7 @@ static PyObject *tape_entry(Tape *self, PyObject *args)
 /* Have a tape that has grown long taken; -1 only for the user's Ctrl-C. */
 static int spill(Tape *self)
 {
-    if (self->frames.used < SPILL || !self->full) return 0;
+    if (self->frames.used < self->most || !self->full) return 0;
     PyObject *done = PyObject_CallNoArgs(self->full);
     Py_XDECREF(done);
     if (done) return 0;
@@ -610,6 +612,7 @@ static PyGetSetDef tape_getset[] = {
 };
 static PyMemberDef tape_members[] = {
     {"full", T_OBJECT, offsetof(Tape, full), 0, NULL},
+    {"most", T_PYSSIZET, offsetof(Tape, most), 0, NULL},
     {"meta_of", T_OBJECT, offsetof(Tape, meta_of), 0, NULL},
     {"few", T_INT, offsetof(Tape, few), READONLY, NULL},
     {"statistics", T_INT, offsetof(Tape, statistics), READONLY, NULL},

@@ -201,6 +201,15 @@ class LivePass:
             if probe.leaf is state:
                 probe.settle()
 
+    def settle_done(self) -> None:
+        """Enter the accumulations that have happened while others are still to come."""
+        node = torch._C._current_autograd_node()
+        running = getattr(node, "variable", None)  # of an AccumulateGrad that may not have run yet
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            for probe in list(self.state.unsettled):
+                if probe.tensor is not running:
+                    probe.settle()
+
     def resettle(self, node: int) -> None:
         """Take an accumulate hook's change of `.grad` as known: its own event tells it."""
         held = self.leaves.get(node)

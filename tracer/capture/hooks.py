@@ -210,6 +210,7 @@ class HookProbe:
             with torch._C.DisableTorchFunction():
                 if self.hook.kind == ACCUMULATE_HOOK:
                     live.settle(self.node)
+                self.recorder.keep_up()
                 given = self._given(args)
                 tape = self.recorder.tape
                 token = (

@@ -170,6 +170,27 @@ class Recorder:
         except Exception as error:
             self.fault(error)
 
+    def follow(self, settle: Callable[[], None]) -> None:
+        """Hand each frame on as soon as the tape has it, and not when many wait.
+
+        `settle()` puts on the tape what has happened and is not there yet.
+        """
+
+        def hand_on() -> None:
+            try:
+                settle()
+                self.flush_if_due()
+            except Exception as error:
+                self.fault(error)
+
+        self.tape.most = 0
+        self.tape.full = hand_on
+
+    def keep_up(self) -> None:
+        """Hand on what has happened so far, where events are followed."""
+        if not self.tape.most:
+            self.tape.full()
+
     def flush_if_due(self) -> None:
         """Write out what is waiting, when there is enough of it or it has waited long enough."""
         with self.lock:
@@ -191,6 +212,7 @@ class Recorder:
     def pass_begins(self, pass_id: int) -> None:
         """Enter the begin of a pass."""
         self.tape.write(_PASS_BEGIN, pass_id)
+        self.keep_up()
 
     def pass_ends(self, pass_id: int) -> None:
         """Enter the end of a pass."""

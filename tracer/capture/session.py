@@ -178,6 +178,16 @@ class Session:
         self._replaced.append((owner, name, owner.__dict__.get(name, _INHERITED), value))
         setattr(owner, name, value)
 
+    def follow(self) -> None:
+        """Hand on each event as it happens."""
+
+        def settle() -> None:
+            live = self.engine.running()
+            if live is not None and not live.state.closed:
+                live.settle_done()
+
+        self.recorder.follow(settle)
+
     def put_originals(self) -> None:
         """Put back all that we replaced, for as long as code is being compiled."""
         for owner, name, original, _value in reversed(self._replaced):

@@ -33,7 +33,8 @@ PYTHON_OPTIONS_LEFT_OUT = ("-m", "-c", "-x", "-E", "-I", "-S")
 class Job:
     """What to record: `output` is the trace's absolute path, `shown` the path as it was typed.
 
-    `limits` are the options of the recording by name, as they were typed. `words` is how many words
+    `limits` are the options of the recording by name, as they were typed; `follow` are the fields
+    of the selection of events to print as they happen, None for none. `words` is how many words
     of Python's command line are the script and its arguments; the words themselves may be too long
     for a variable.
     """
@@ -43,6 +44,8 @@ class Job:
     output: str
     shown: str
     limits: Mapping[str, str] = field(default_factory=dict)
+    follow: Mapping[str, tuple[str, ...]] | None = None
+    follow_to: str | None = None
     torchviz: bool = False
     library_frames: bool = False
     quiet: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -10,6 +11,7 @@ from tracer import api
 from tracer.cli.farewell import describe_trace
 from tracer.cli.launch import Job
 from tracer.records.limits import limits_of
+from tracer.records.picking import Selection
 
 Uncaught = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -28,7 +30,9 @@ class Recording:
         job = Job.from_text(job_text)
         argv = sys.orig_argv[-job.words :]
         recording = api.Recording(
-            job.output, limits=limits_of(job.limits), torchviz=job.torchviz,
+            job.output, limits=limits_of(job.limits),
+            follow=None if job.follow is None else _selection(job.follow),
+            follow_to=job.follow_to, torchviz=job.torchviz,
             library_frames=job.library_frames, script=job.script, argv=argv,
         )  # fmt: skip
         return cls(job, api.Trace(recording=recording))
@@ -40,6 +44,10 @@ class Recording:
             return "" if self.job.quiet else describe_trace(self.job.shown, self.trace.record)
         except Exception as error:
             return f"tracer: {self.job.shown} may be incomplete: {type(error).__name__}: {error}\n"
+
+
+def _selection(fields: Mapping[str, tuple[str, ...]]) -> Selection:
+    return Selection(kinds=fields["kinds"], names=fields["names"], modules=fields["modules"])
 
 
 def uncaught_exception() -> Uncaught:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tracer.cli.files import check_output
+from tracer.cli.files import check_folder, check_output
 from tracer.cli.launch import (
     Job,
     become,
@@ -16,6 +16,8 @@ from tracer.cli.launch import (
     default_output,
     environment,
 )
+from tracer.cli.selecting import filters
+from tracer.errors import OptionError
 from tracer.records.limits import limits_of
 
 EPILOG = """\b
@@ -23,6 +25,7 @@ Examples:
   tracer run train.py --epochs 3
   tracer run -o first.trace -- train.py --epochs 3
   tracer run -m package.train --epochs 3
+  tracer run --follow --kind accumulate,hook train.py
 """
 
 
@@ -37,7 +40,7 @@ Examples:
     type=click.Path(path_type=Path),
     help="Where the trace goes.  [default: SCRIPT.trace in this folder]",
 )
-@click.option("-m", "--module", is_flag=True, help="Run a module, as `python -m` does.")
+@click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
 @click.option("--every", metavar="N", help="Record the first backward pass, and every N-th after.")
 @click.option(
     "--only",
@@ -53,6 +56,14 @@ Examples:
     help="structure, statistics, values, or values:N for tensors of up to N elements.  "
     "[default: statistics]",
 )
+@click.option("--follow", is_flag=True, help="Print each event as it happens, on standard error.")
+@click.option(
+    "--follow-to",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Print each event as it happens in a file.",
+)
+@filters
 @click.option("--torchviz", is_flag=True, help="Keep torchviz's drawing of each pass as well.")
 @click.option(
     "--library-frames",
@@ -71,6 +82,11 @@ def command(
     last: str | None,
     max_bytes: str | None,
     detail: str | None,
+    follow: bool,
+    follow_to: Path | None,
+    kinds: tuple[str, ...],
+    names: tuple[str, ...],
+    modules: tuple[str, ...],
     torchviz: bool,
     library_frames: bool,
     quiet: bool,
@@ -88,18 +104,36 @@ def command(
     }  # fmt: skip
     words = {name: word for name, word in asked.items() if word}
     limits_of(words)
+    chosen = {"kinds": kinds, "names": names, "modules": modules}
+    followed = _follow(follow or follow_to is not None, chosen)
     if not module:
         check_script(target)
     shown = output or default_output(target, is_module=module)
     check_output(shown)
+    if follow_to is not None:
+        check_folder(follow_to)
     job = Job(
         script=target,
         words=1 + len(arguments),
         output=str(shown.absolute()),
         shown=str(shown),
         limits=words,
+        follow=followed,
+        follow_to=None if follow_to is None else str(follow_to.absolute()),
         torchviz=torchviz,
         library_frames=library_frames,
         quiet=quiet,
     )
     become(command_line(target, arguments, is_module=module), environment(job, os.environ))
+
+
+def _follow(follows: bool, chosen: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]] | None:
+    """Return what to print as it happens, None for nothing; refuse filters of nothing."""
+    for what, asked in chosen.items():
+        if asked and not follows:
+            name = what[:-1]
+            raise OptionError(
+                f"--{name} picks what --follow prints: add --follow "
+                f"(what is recorded is --only {name}:{asked[0]})"
+            )
+    return chosen if follows else None

@@ -53,6 +53,7 @@ class Tape:
         self.few = max(0, few)
         self.statistics = int(statistics)
         self.seq = 0
+        self.most = SPILL
         self.threads: list[int] = []  # 0: has ended
         self.origin = monotonic_ns()
         self._last_reused = 0
@@ -126,7 +127,7 @@ class Tape:
 
     def spill(self) -> None:
         """Have a tape that has grown long taken."""
-        if self.used >= SPILL and self.full is not None:
+        if self.used >= self.most and self.full is not None:
             try:
                 self.full()
             except Exception:  # what was not taken now is taken later

@@ -1,0 +1,198 @@
+"""What a recorder writes in; a trace file, and each event as soon as it is written, out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from tracer.records.events import Event, Hook, Leaf, NodeRun, Pass, PassEnd
+from tracer.records.graph import Edge, Graph, Site
+from tracer.records.limits import ALL_THERE_IS, Limits
+from tracer.records.tensors import Gradient, TensorMeta
+from tracer.records.trace import Run, TraceRecord
+from tracer.store.decoding import decode_event, meta_at
+from tracer.store.entries import UNKNOWN_META, Packed
+from tracer.store.flows import NOT_RECORDED
+from tracer.store.frames import encode_event, scan_frames
+from tracer.store.writer import Stored, TraceWriter
+
+
+class LiveWriter(TraceWriter):
+    """A `TraceWriter` that tells `watch` of each event as it is given to it.
+
+    `record` is the trace as it is known while it grows, without events: the graphs and passes that
+    run, and leaves. What `watch` or the reading of an event raises ends the watching and goes to
+    `failed`: the trace is written all the same.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        run: Run,
+        *,
+        limits: Limits = ALL_THERE_IS,
+        failed: Callable[[Exception], object],
+    ) -> None:
+        super().__init__(path, run, limits=limits)
+        self._failed = failed
+        self._tables = _Tables()
+        self._flows: dict[int, _Flow] = {}
+        self._running: list[Pass] = []
+        self._walked: dict[int, Graph] = {}
+        self._lost: list[int] = []
+        self.watch: Callable[[Event], object] | None = None
+        self.record = TraceRecord(
+            run=run, graphs=self._walked, passes=self._running, leaves=self._tables.leaves
+        )
+
+    # ---- what is stored once
+
+    def put(self, record: Stored) -> None:
+        """Store a record, and keep those that events refer to."""
+        tables = self._tables
+        if isinstance(record, Pass):
+            self._running[:] = [one for one in self._running if one.id != record.id]
+            self._running.append(record)
+        elif isinstance(record, Leaf):
+            tables.leaves[record.id] = record
+        elif isinstance(record, Hook):
+            tables.hooks[record.id] = record
+        elif isinstance(record, Site):
+            tables.sites[record.id] = record
+        super().put(record)
+
+    def graph(self, graph: Graph) -> None:
+        """Store a graph, and keep it while a pass over it runs."""
+        self._walked[graph.id] = graph
+        super().graph(graph)
+
+    def lost_leaf(self, leaf: int) -> None:
+        """Say that a leaf is no more; events of it may still be on their way."""
+        self._lost.append(leaf)
+        super().lost_leaf(leaf)
+
+    def string(self, text: str) -> int:
+        """The id of a text."""
+        number = super().string(text)
+        self._tables.strings[number] = text
+        return number
+
+    def meta(self, meta: TensorMeta) -> int:
+        """The id of a tensor's metadata."""
+        number = super().meta(meta)
+        self._tables.metas[number] = meta
+        return number
+
+    def site(self, site: Site | None) -> int:
+        """The id of a site, 0 for none."""
+        if site is not None:
+            self._tables.sites[site.id] = site
+        return super().site(site)
+
+    def hook(self, hook: Hook) -> int:
+        """The id of a hook."""
+        self._tables.hooks[hook.id] = hook
+        return super().hook(hook)
+
+    # ---- events
+
+    def event(self, event: Event) -> None:
+        """Write an event."""
+        self.append(encode_event(event, self))
+
+    def append(self, frames: Packed) -> None:
+        """Write whole frames, and tell of the events in them."""
+        super().append(frames)
+        if self.watch is None:
+            return
+        try:
+            self._tell(frames, self.watch)
+        except Exception as error:
+            self.watch = None
+            self._failed(error)
+
+    def _tell(self, frames: Packed, watch: Callable[[Event], object]) -> None:
+        for offset, _kind, pass_id, _seq in scan_frames(frames):
+            flow = self._flow(pass_id)
+            event = decode_event(frames, offset, self._tables, flow)
+            if isinstance(event, NodeRun):
+                flow.returned[event.node] = event.returned
+            watch(event)
+            if isinstance(event, PassEnd):
+                self._forget(pass_id)
+
+    def _forget(self, pass_id: int) -> None:
+        """Let go of what only a pass that has ended referred to."""
+        self._flows.pop(pass_id, None)
+        self._running[:] = [one for one in self._running if one.id != pass_id]
+        if not self._running:
+            self._walked.clear()
+            while self._lost:
+                self._tables.leaves.pop(self._lost.pop(), None)
+
+    def _flow(self, pass_id: int) -> _Flow:
+        flow = self._flows.get(pass_id)
+        if flow is None:
+            graph = next((one.graph for one in self._running if one.id == pass_id), 0)
+            flow = _Flow(self._tables, self._walked.get(graph, _NO_GRAPH))
+            if graph:
+                self._flows[pass_id] = flow
+        return flow
+
+
+_NO_GRAPH = Graph(0, (), (), ())
+
+
+class _Tables:
+    """What frames refer to by id."""
+
+    def __init__(self) -> None:
+        self.strings = {0: ""}
+        self.metas: dict[int, TensorMeta] = {}
+        self.sites: dict[int, Site] = {}
+        self.hooks: dict[int, Hook] = {}
+        self.leaves: dict[int, Leaf] = {}
+        self.string = self.strings.__getitem__
+        self.meta = self.metas.__getitem__
+        self.hook = self.hooks.__getitem__
+
+    def site(self, number: int) -> Site | None:
+        """A site; 0 is none."""
+        return self.sites[number] if number else None
+
+
+class _Flow:
+    """What one pass's structure and earlier events say of what a frame leaves out."""
+
+    def __init__(self, tables: _Tables, graph: Graph) -> None:
+        self._tables = tables
+        self._graph = graph
+        self.returned: dict[int, Sequence[Gradient | None]] = {}
+
+    def arriving(self, node: int) -> Sequence[TensorMeta]:
+        """The metadata of each gradient that arrives at a node."""
+        nodes = self._graph.nodes
+        found = nodes[node].outputs if node < len(nodes) else ()
+        return [meta or UNKNOWN_META for meta in found]
+
+    def leaving(self, node: int) -> Sequence[TensorMeta]:
+        """The metadata of each gradient that leaves a node, by slot."""
+        edges: dict[int, Edge] = {edge.slot: edge for edge in self._graph.edges_from.get(node, ())}
+        return [self._met(edges.get(slot)) for slot in range(max(edges, default=-1) + 1)]
+
+    def _met(self, edge: Edge | None) -> TensorMeta:
+        return UNKNOWN_META if edge is None else meta_at(self.arriving(edge.target), edge.input_nr)
+
+    def leaf(self, leaf: int) -> TensorMeta:
+        """The metadata of a leaf."""
+        known = self._tables.leaves.get(leaf)
+        return known.meta if known is not None else UNKNOWN_META
+
+    def sent(self, node: int, input_nr: int) -> Gradient | None:
+        """What the one edge into this input carried."""
+        into = [e for e in self._graph.edges_into.get(node, ()) if e.input_nr == input_nr]
+        returned = self.returned.get(into[0].source, ()) if len(into) == 1 else ()
+        if returned:
+            slot = into[0].slot
+            return returned[slot] if slot < len(returned) else None
+        return Gradient(meta_at(self.arriving(node), input_nr), unread=NOT_RECORDED)
