@@ -49,6 +49,7 @@ $(READY): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard tracer/ca
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("tracer needs Python 3.10 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	cp autograd_tracer.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
 clean:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from collections.abc import Iterator
 from email.parser import HeaderParser
@@ -19,6 +20,7 @@ from tests.test_imports import imports_of, modules
 
 ROOT = Path(__file__).parent.parent
 CORE = Path("tracer/capture/_core.c")
+SWITCH = "autograd_tracer.pth"
 IMPORTED_AS = {"markdown-it-py": "markdown_it", "ipython": "IPython"}
 COMES_WITH = {"sphinx": {"docutils"}}
 DOORS = ("sphinx", "mkdocs", "notebook")
@@ -29,7 +31,7 @@ def build_wheel(folder: Path, *, env: dict[str, str], without: Path | None = Non
     source = folder / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
     shutil.copytree(ROOT / "tracer", source / "tracer", ignore=ignored)
-    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", SWITCH):
         shutil.copy(ROOT / name, source / name)
     if without is not None:
         (source / without).unlink()
@@ -81,14 +83,14 @@ def requirements(*extras: str) -> Iterator[Requirement]:
 
 
 def test_without_a_compiler_the_wheel_holds_every_file_but_the_core(plain_wheel: Path) -> None:
-    assert names_in(plain_wheel) == tracked_files()
+    assert names_in(plain_wheel) == tracked_files() | {SWITCH}
 
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler here")
 def test_with_a_compiler_one_wheel_serves_every_python(tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path, env={"CFLAGS": "-O0"})
     assert "-cp310-abi3-" in wheel.name
-    added = names_in(wheel) - tracked_files()
+    added = names_in(wheel) - tracked_files() - {SWITCH}
     assert [Path(name).name.partition(".")[0] for name in added] == ["_core"]
 
 
@@ -170,3 +172,24 @@ def test_the_constraints_satisfy_the_requirements() -> None:
     for one in requirements():
         if one.name in pinned:
             assert one.specifier.contains(pinned[one.name])
+
+
+def test_the_switch_comes_with_the_wheel_and_goes_with_it(
+    plain_wheel: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path, with_pip=False, symlinks=True)
+    python = str(tmp_path / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", plain_wheel], check=True)
+    (switch,) = tmp_path.rglob(SWITCH)
+    assert switch.parent.name == "site-packages"
+    watching = [python, "-c", "import sys; print(type(sys.meta_path[0]).__name__)"]
+    told = [
+        subprocess.run(
+            watching, env={**os.environ, "TRACER": on}, check=True, capture_output=True
+        ).stdout
+        for on in ("1", "")
+    ]
+    assert told == [b"TorchWatch\n", b"type\n"]
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "autograd-tracer"], check=True)
+    assert not switch.exists()

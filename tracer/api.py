@@ -406,6 +406,12 @@ def walk(*tensors: object) -> Graph:
     return graph
 
 
+def recording_process(file: str | os.PathLike[str]) -> int | None:
+    """The number of the process, still running on this machine, that records to a file; or None."""
+    found: int | None = import_module("tracer.store.files").recording_process(Path(file))
+    return found
+
+
 def mark(text: str) -> None:
     """Put a mark (`"epoch 3"`) in the running trace; does nothing where none is being recorded."""
     session = _active()

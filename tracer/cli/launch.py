@@ -36,7 +36,8 @@ class Job:
     `limits` are the options of the recording by name, as they were typed; `follow` are the fields
     of the selection of events to print as they happen, None for none. `words` is how many words
     of Python's command line are the script and its arguments; the words themselves may be too long
-    for a variable.
+    for a variable. `switched` is a job that the variable TRACER asked for: of a process that many
+    others may be like, so that a trace without passes is not worth a file.
     """
 
     script: str
@@ -49,6 +50,7 @@ class Job:
     torchviz: bool = False
     library_frames: bool = False
     quiet: bool = False
+    switched: bool = False
 
     def to_text(self) -> str:
         """Return the job as a line for the environment."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 
 from tracer import api
 from tracer.cli.farewell import describe_trace
 from tracer.cli.launch import Job
+from tracer.cli.switch import switched_job
 from tracer.records.limits import limits_of
 from tracer.records.picking import Selection
 
@@ -27,7 +29,18 @@ class Recording:
     @classmethod
     def begin(cls, job_text: str) -> Recording:
         """Start recording what the job asks for, in this process."""
-        job = Job.from_text(job_text)
+        return cls.begin_job(Job.from_text(job_text))
+
+    @classmethod
+    def begin_switched(cls, text: str) -> Recording | None:
+        """Start recording as the variable TRACER says; `text` is where Python started, and that."""
+        folder, _, words = text.partition("\0")
+        job = switched_job(words, Path(folder))
+        return None if job is None else cls.begin_job(job)
+
+    @classmethod
+    def begin_job(cls, job: Job) -> Recording:
+        """Start recording what the job asks for, in this process."""
         argv = sys.orig_argv[-job.words :]
         recording = api.Recording(
             job.output, limits=limits_of(job.limits),
@@ -41,7 +54,13 @@ class Recording:
         """Close the trace; return what to say of it, which is nothing if quiet; never raise."""
         try:
             self.manager.__exit__(*uncaught_exception())
-            return "" if self.job.quiet else describe_trace(self.job.shown, self.trace.record)
+            record = self.trace.record
+            if self.job.switched and not record.passes:
+                Path(self.job.output).unlink()
+                text = f"tracer: {self.job.script}: no backward pass ran, so no trace is kept\n"
+            else:
+                text = describe_trace(self.job.shown, record)
+            return "" if self.job.quiet else text
         except Exception as error:
             return f"tracer: {self.job.shown} may be incomplete: {type(error).__name__}: {error}\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import stat
 import tempfile
@@ -73,6 +74,24 @@ def create_file(path: Path, run: Row, *, shrinks: bool = False) -> sqlite3.Conne
             fresh.unlink(missing_ok=True)
 
 
+def recording_process(path: Path) -> int | None:
+    """The process that records to this file, if one of this machine does now and is another."""
+    if os.name == "nt":  # where asking for a process's state by signal 0 would end it
+        return None
+    try:
+        with closing(open_file(path)) as connection:
+            row = connection.execute("SELECT complete, host, pid FROM trace").fetchone()
+        complete, host, pid = row
+        if complete or host != socket.gethostname() or pid == os.getpid():
+            return None
+        os.kill(int(pid), 0)
+    except PermissionError:  # it runs, as another user
+        return int(pid)
+    except (OSError, sqlite3.Error, TraceFileError, TypeError, ValueError):
+        return None
+    return int(pid)
+
+
 def _refuse_other_files(path: Path) -> None:
     if not path.exists():
         return
@@ -81,6 +100,9 @@ def _refuse_other_files(path: Path) -> None:
         raise TraceFileError(f"{path} is no file that a trace could replace: choose another name")
     if status.st_size and not is_trace(path):
         raise TraceFileError(f"{path} exists and is not a trace: choose another name")
+    process = recording_process(path)
+    if process is not None:
+        raise TraceFileError(f"process {process} is recording to {path}: choose another name")
 
 
 def _write_first(path: Path, run: Row, shrinks: bool) -> None:
