@@ -1731,6 +1731,7 @@ PyMODINIT_FUNC PyInit__core(void)
 {
     PyObject *module = PyModule_Create(&core_module);
     if (!module) return NULL;
+    choose_blocks();
     s_dtype = PyUnicode_InternFromString("dtype");
     s_layout = PyUnicode_InternFromString("layout");
     s_is_cpu = PyUnicode_InternFromString("is_cpu");

@@ -18,11 +18,8 @@
 #elif defined(__GNUC__)
 #pragma GCC optimize("O3", "fp-contract=off")
 #endif
-/* one binary serves old and new processors where the C library can choose between functions */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDE
+#if defined(__GNUC__) && defined(__x86_64__)
+#define CHOOSES_PROCESSOR
 #endif
 
 enum {
@@ -58,33 +55,70 @@ static void count_nonfinite(Sums *sums, double value)
     sums->infs += isinf(value) != 0;
 }
 
-#define DEFINE_BLOCK(NAME, T) \
-    WIDE static void NAME(const T *x, int n, Sums *sums) \
+#define ADD_ELEMENT(ELEMENT) \
     { \
-        double squares[LANES] = {0}, sum[LANES] = {0}, block_squares = 0, block_sum = 0; \
-        T low[LANES], high[LANES]; \
-        uint32_t zeros[LANES] = {0}; \
-        for (int l = 0; l < LANES; l++) low[l] = high[l] = x[0]; \
-        int i = 0; \
-        for (; i + LANES <= n; i += LANES) \
-            for (int l = 0; l < LANES; l++) { \
-                T v = x[i + l]; \
-                double d = v; \
-                squares[l] += d * d; \
-                sum[l] += d; \
-                low[l] = v < low[l] ? v : low[l]; \
-                high[l] = v > high[l] ? v : high[l]; \
-                zeros[l] += v == 0; \
-            } \
-        for (int l = 0; i < n; i++, l++) { \
-            T v = x[i]; \
-            double d = v; \
-            squares[l] += d * d; \
-            sum[l] += d; \
-            low[l] = v < low[l] ? v : low[l]; \
-            high[l] = v > high[l] ? v : high[l]; \
-            zeros[l] += v == 0; \
+        double d = (ELEMENT); \
+        squares[l] += d * d; \
+        sum[l] += d; \
+        low[l] = (ELEMENT) < low[l] ? (ELEMENT) : low[l]; \
+        high[l] = (ELEMENT) > high[l] ? (ELEMENT) : high[l]; \
+        zeros[l] += (ELEMENT) == 0; \
+    }
+
+/* Whole rows of lanes, W of them in a vector of the processor's. Left to itself, gcc takes the lanes one
+ * after another, 15 times as slow; that is the same sums in the same order all the same. */
+#if defined(__GNUC__)
+#define PICK(which, yes, no) ((Values)(((Mask)(yes) & (which)) | ((Mask)(no) & ~(which))))
+#define ADD_ROWS(T, INTEGER, W) \
+    { \
+        typedef T Values __attribute__((vector_size(W * sizeof(T)))); \
+        typedef INTEGER Mask __attribute__((vector_size(W * sizeof(T)))); \
+        typedef double Doubles __attribute__((vector_size(W * sizeof(double)))); \
+        enum { GROUPS = LANES / W }; \
+        Doubles group_squares[GROUPS], group_sums[GROUPS]; \
+        Values lows[GROUPS], highs[GROUPS], first; \
+        Mask found[GROUPS]; \
+        for (int l = 0; l < W; l++) first[l] = x[0]; \
+        _Pragma("GCC unroll 8") for (int g = 0; g < GROUPS; g++) { \
+            group_squares[g] = group_sums[g] = (Doubles){0}; \
+            lows[g] = highs[g] = first; \
+            found[g] = (Mask){0}; \
         } \
+        for (; i + LANES <= n; i += LANES) \
+            _Pragma("GCC unroll 8") for (int g = 0; g < GROUPS; g++) { \
+                Values v; \
+                memcpy(&v, x + i + g * W, sizeof v); \
+                Doubles d = __builtin_convertvector(v, Doubles); \
+                group_squares[g] += d * d; \
+                group_sums[g] += d; \
+                lows[g] = PICK(v < lows[g], v, lows[g]); \
+                highs[g] = PICK(v > highs[g], v, highs[g]); \
+                found[g] -= (Mask)(v == 0); \
+            } \
+        for (int l = 0; l < LANES; l++) { \
+            squares[l] = group_squares[l / W][l % W]; \
+            sum[l] = group_sums[l / W][l % W]; \
+            low[l] = lows[l / W][l % W]; \
+            high[l] = highs[l / W][l % W]; \
+            zeros[l] = (uint32_t)found[l / W][l % W]; \
+        } \
+    }
+#else
+#define ADD_ROWS(T, INTEGER, W) \
+    for (int l = 0; l < LANES; l++) { squares[l] = sum[l] = 0; zeros[l] = 0; low[l] = high[l] = x[0]; } \
+    for (; i + LANES <= n; i += LANES) \
+        for (int l = 0; l < LANES; l++) ADD_ELEMENT(x[i + l])
+#endif
+
+#define DEFINE_BLOCK(NAME, TARGET, T, INTEGER, W) \
+    TARGET static void NAME(const T *x, int n, Sums *sums) \
+    { \
+        double squares[LANES], sum[LANES], block_squares = 0, block_sum = 0; \
+        T low[LANES], high[LANES]; \
+        uint32_t zeros[LANES]; \
+        int i = 0; \
+        ADD_ROWS(T, INTEGER, W) \
+        for (int l = 0; i < n; i++, l++) ADD_ELEMENT(x[i]) \
         for (int l = 0; l < LANES; l++) { \
             block_squares += squares[l]; \
             block_sum += sum[l]; \
@@ -98,8 +132,31 @@ static void count_nonfinite(Sums *sums, double value)
         sums->sum += block_sum; \
     }
 
-DEFINE_BLOCK(add_floats, float)
-DEFINE_BLOCK(add_doubles, double)
+DEFINE_BLOCK(add_floats_anywhere, , float, int32_t, 4)
+DEFINE_BLOCK(add_doubles_anywhere, , double, int64_t, 2)
+#ifdef CHOOSES_PROCESSOR
+DEFINE_BLOCK(add_floats_avx2, __attribute__((target("avx2"))), float, int32_t, 4)
+DEFINE_BLOCK(add_doubles_avx2, __attribute__((target("avx2"))), double, int64_t, 4)
+DEFINE_BLOCK(add_floats_avx512, __attribute__((target("avx512f"))), float, int32_t, 8)
+DEFINE_BLOCK(add_doubles_avx512, __attribute__((target("avx512f"))), double, int64_t, 8)
+#endif
+static void (*add_floats)(const float *, int, Sums *) = add_floats_anywhere;
+static void (*add_doubles)(const double *, int, Sums *) = add_doubles_anywhere;
+
+/* One binary serves old and new processors. */
+static void choose_blocks(void)
+{
+#ifdef CHOOSES_PROCESSOR
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f")) {
+        add_floats = add_floats_avx512;
+        add_doubles = add_doubles_avx512;
+    } else if (__builtin_cpu_supports("avx2")) {
+        add_floats = add_floats_avx2;
+        add_doubles = add_doubles_avx2;
+    }
+#endif
+}
 
 /* ---------------------------------------------------------------- elements of any dtype as doubles */
 
