@@ -44,6 +44,7 @@ NODES = (
     Node(
         0, "AddBackward0", sequence_nr=5, outputs=(F32,), variables=("y",), site=SITES[0],
         op="torch.add", module=MODULE, call=2, note="noted",
+        loops=(("t", "3"), ("名", "'\\'")),
         attributes=(("_saved_alpha", "1"), ("_saved_名", "'\\'")),
     ),
     Node(

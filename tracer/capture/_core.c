@@ -1052,7 +1052,7 @@ static PyType_Spec op_spec = {"tracer.capture._core.Op", sizeof(Op), 0, COLLECTE
 /* A position in the user's code; `inner` is where in PyTorch's own Python code it had come to, if it
  * was inside such code: a function that runs many operations runs each of them once. */
 typedef struct { const void *code, *inner; int32_t lasti, inner_lasti; } At;
-typedef struct { At at; uint32_t value, calls, round; } Place;
+typedef struct { At at; uint32_t value, calls, round, most; } Place; /* most: calls ever in a round */
 typedef struct { Place *slots; uint32_t room, used; } Places;
 
 static uint32_t hash_at(At at)
@@ -1094,7 +1094,7 @@ static Place *find_place(Places *places, At at)
 /* Which operation made which nodes: sequence numbers [low, high), in order, the newest MADE_MOST only. */
 typedef struct { uint64_t low, high, seq; uint32_t site, op, module, call; } Made;
 typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
-enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, MOST_OPS = 1 << 16 };
+enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 16 };
 
 typedef struct {
     PyObject_HEAD
@@ -1103,6 +1103,7 @@ typedef struct {
     PyObject *describe;    /* describe(function) -> Op */
     PyObject *is_user;     /* is_user(code) -> bool */
     PyObject *site;        /* site(code, lasti, line) -> id */
+    PyObject *ran;         /* ran(site, call): a site ran more often in a round than ever, or None */
     PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
     PyObject *fault;
     Book *book;
@@ -1128,6 +1129,7 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
     Py_VISIT(self->describe);
     Py_VISIT(self->is_user);
     Py_VISIT(self->site);
+    Py_VISIT(self->ran);
     Py_VISIT(self->plain);
     Py_VISIT(self->fault);
     return 0;
@@ -1141,6 +1143,7 @@ static int mode_clear(Mode *self)
     Py_CLEAR(self->describe);
     Py_CLEAR(self->is_user);
     Py_CLEAR(self->site);
+    Py_CLEAR(self->ran);
     Py_CLEAR(self->plain);
     Py_CLEAR(self->fault);
     return 0;
@@ -1187,6 +1190,16 @@ static int lasti_of(PyObject *frame, int32_t *lasti)
     *lasti = (int32_t)PyLong_AsLong(last);
     Py_DECREF(last);
     return 0;
+}
+
+/* A site runs for the first time as often as this in a round: its loops stand where they first did. */
+static int tell_ran(Mode *self, Place *place, uint32_t site, uint32_t call)
+{
+    if (call <= place->most || call > RAN_MOST || !self->ran || self->ran == Py_None) return 0;
+    place->most = call;
+    PyObject *done = PyObject_CallFunction(self->ran, "II", site, call);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
 }
 
 /* The site of the nearest user frame, 0 where there is none; with `call`, count one more call of it. */
@@ -1236,7 +1249,10 @@ static int64_t find_site(Mode *self, uint32_t *call)
                 if (!place) goto fail;
                 if (!place->at.code) { *place = (Place){at, value, 0, 0}; self->places.used++; }
             }
-            if (call) *call = count_call(self, place);
+            if (call) {
+                *call = count_call(self, place);
+                if (tell_ran(self, place, value, *call) < 0) goto fail;
+            }
             Py_DECREF(code);
             Py_DECREF(frame);
             return value;
@@ -1652,6 +1668,7 @@ static PyMethodDef mode_methods[] = {
 };
 static PyMemberDef mode_members[] = {
     {"book", T_OBJECT, offsetof(Mode, book), 0, NULL},
+    {"ran", T_OBJECT, offsetof(Mode, ran), 0, NULL},
     {"stepping", T_UINT, offsetof(Mode, stepping), 0, NULL},
     {"round", T_UINT, offsetof(Mode, round), 0, NULL},
     {"paused", T_INT, offsetof(Mode, paused), 0, NULL},

@@ -54,14 +54,15 @@ _OF_BRANCH = ("POP_JUMP", "JUMP_IF", "TO_BOOL")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What stands at a position in code; `loops` are the targets of the loops around it."""
+    """What stands at a position in code; `loops` are the targets of the loops around it, each with
+    its line."""
 
     line: int
     span: tuple[Position, Position] | None = None
     expression: str = ""
     targets: tuple[str, ...] = ()
     statement: str = ""
-    loops: tuple[str, ...] = ()
+    loops: tuple[tuple[str, int], ...] = ()
 
 
 def find_place(source: ParsedSource, code: CodeType, lasti: int, line: int) -> Place:
@@ -194,7 +195,11 @@ def _expression_text(source: ParsedSource, node: ast.expr) -> str:
 
 
 def names_bound(source: ParsedSource, node: ast.expr) -> tuple[str, ...]:
-    """Name the targets of the assignment that this expression is the whole right-hand side of."""
+    """Name the targets of the assignment that this expression is the whole right-hand side of.
+
+    An item of a list, dictionary or tuple on that side is named as an item of the target, and one
+    that a comprehension or `append` makes as `rows[…]`: its loop tells the items apart.
+    """
     parent = source.parents.get(node)
     if isinstance(parent, ast.Assign) and parent.value is node:
         return _names_in(source, parent.targets[0])
@@ -202,7 +207,48 @@ def names_bound(source: ParsedSource, node: ast.expr) -> tuple[str, ...]:
         return _names_in(source, parent.target)
     whole = source.parents.get(parent) if isinstance(parent, ast.Tuple) else None
     if isinstance(parent, ast.Tuple) and isinstance(whole, ast.Assign):
-        return _names_beside(source, whole.targets[0], parent, node)
+        beside = _names_beside(source, whole.targets[0], parent, node)
+        return beside or _names_of_item(source, parent, node)
+    if isinstance(parent, ast.List | ast.Dict):
+        return _names_of_item(source, parent, node)
+    return _names_of_repeated(source, parent, node)
+
+
+def _names_of_item(
+    source: ParsedSource, parent: ast.List | ast.Tuple | ast.Dict, node: ast.expr
+) -> tuple[str, ...]:
+    """`rows[1]` for the second item of `rows = [...]`, `kept['a']` for that of `kept = {...}`."""
+    names = names_bound(source, parent)
+    if len(names) != 1 or not _is_bound_whole(source, parent):
+        return ()
+    if isinstance(parent, ast.Dict):
+        keys = [key for key, value in zip(parent.keys, parent.values, strict=True) if value is node]
+        return (f"{names[0]}[{one_line(source.text_of(keys[0]))}]",) if keys and keys[0] else ()
+    before = parent.elts[: parent.elts.index(node)]
+    if any(isinstance(item, ast.Starred) for item in before):
+        return ()
+    return (f"{names[0]}[{len(before)}]",)
+
+
+def _is_bound_whole(source: ParsedSource, node: ast.expr) -> bool:
+    """Whether a display is bound to one name, and not unpacked into several."""
+    parent = source.parents.get(node)
+    target = parent.targets[0] if isinstance(parent, ast.Assign) else None
+    return not isinstance(target, ast.Tuple | ast.List)
+
+
+def _names_of_repeated(
+    source: ParsedSource, parent: ast.AST | None, node: ast.expr
+) -> tuple[str, ...]:
+    """`rows[…]` for what `rows = [… for t in …]` makes, or in a loop `rows.append(…)` adds."""
+    made = isinstance(parent, ast.ListComp | ast.SetComp) and parent.elt is node
+    if made or (isinstance(parent, ast.DictComp) and parent.value is node):
+        return tuple(f"{name}[…]" for name in names_bound(source, parent))  # type: ignore[arg-type]
+    if isinstance(parent, ast.Call) and parent.args == [node] and not parent.keywords:
+        called = parent.func
+        is_append = isinstance(called, ast.Attribute) and called.attr == "append"
+        if is_append and any(_loop_names(source, node)):
+            return (f"{one_line(source.text_of(called.value))}[…]",)  # type: ignore[attr-defined]
     return ()
 
 
@@ -234,7 +280,7 @@ def _names_in(source: ParsedSource, target: ast.expr) -> tuple[str, ...]:
     return (one_line(source.text_of(target)),)
 
 
-def _loop_names(source: ParsedSource, node: ast.AST) -> Iterator[str]:
+def _loop_names(source: ParsedSource, node: ast.AST) -> Iterator[tuple[str, int]]:
     """Name the simple targets of the loops that a node is repeated by, outermost first."""
     found: list[ast.expr] = []
     child, parent = node, source.parents.get(node)
@@ -247,4 +293,4 @@ def _loop_names(source: ParsedSource, node: ast.AST) -> Iterator[str]:
     for target in reversed(found):
         for part in ast.walk(target):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                yield part.id
+                yield part.id, part.lineno

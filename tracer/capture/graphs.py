@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +68,12 @@ class GraphBook:
 
     def origins_of(self, walk: structure.Walk) -> list[structure.Origin]:
         """What is known of how each node of a walk was made."""
-        origins = [self._origin(sequence_nr) for sequence_nr in walk.sequence_nrs]
+        under_way = self._session.sites.loops_under_way(sys._getframe())
+        origins = [self._origin(sequence_nr, under_way) for sequence_nr in walk.sequence_nrs]
         _name_outputs_only(walk, origins)
         return origins
 
-    def _origin(self, sequence_nr: int) -> structure.Origin:
+    def _origin(self, sequence_nr: int, under_way: set[tuple[str, int]]) -> structure.Origin:
         session = self._session
         made = session.made_by(sequence_nr)
         if made is None:
@@ -80,8 +82,9 @@ class GraphBook:
         site, note = session.recorder.site(site_id), session.second_order.note(op)
         names = site.targets if site is not None and not note else ()
         return structure.Origin(
-            site, session.op_name(op), session.modules.ref(module), call, names, note
-        )
+            site, session.op_name(op), session.modules.ref(module), call, names, note,
+            session.loops.at(site, call, under_way),
+        )  # fmt: skip
 
 
 def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) -> None:

@@ -25,6 +25,7 @@ from tracer.capture.functions import code_of, innermost
 from tracer.capture.graphs import GraphBook, Leaves
 from tracer.capture.hooks import HookBook
 from tracer.capture.ledger import LeafState, Ledger
+from tracer.capture.loops import LoopBook
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.overrides import Overrides
@@ -108,6 +109,8 @@ class Session:
             self.recorder.fault,
         )
 
+        self.loops = LoopBook(self.sites, self.recorder.site)
+        self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
         self.recorder.stop = self.pause
 

@@ -36,7 +36,7 @@ class SiteTable:
         self._places: dict[int, dict[int, Site] | None] = {}
         self._sites: dict[tuple[str, str, Place], Site] = {}
         self._ids = count(1)
-        self._loops: dict[int, tuple[str, ...]] = {}
+        self._loops: dict[int, dict[str, int]] = {}
         self._origins: dict[int, ParsedSource | None] = {}
         self._parsed: dict[str, list[ParsedSource]] = {}
         self._texts: dict[str, str | None] = {}
@@ -94,7 +94,7 @@ class SiteTable:
 
         `frame` is where `site_of` began when it found the site.
         """
-        names = self._loops.get(site.id, ())
+        names = self._loops.get(site.id, {})
         while frame is not None and self._places.get(id(frame.f_code)) is None:
             frame = frame.f_back
         if frame is None or not names:
@@ -102,6 +102,22 @@ class SiteTable:
         values = read_locals(frame)
         texts = ((name, _value_text(values.get(name))) for name in names)
         return tuple((name, text) for name, text in texts if text)
+
+    def loops_around(self, site: Site) -> Mapping[str, int]:
+        """The variables of the loops around a site, each with the line of its loop."""
+        return self._loops.get(site.id, {})
+
+    def loops_under_way(self, frame: FrameType | None) -> set[tuple[str, int]]:
+        """File and line of the loops that the user frames from `frame` outward stand in."""
+        found: set[tuple[str, int]] = set()
+        while frame is not None:
+            site = self.site_of(frame)
+            while frame is not None and self._places.get(id(frame.f_code)) is None:
+                frame = frame.f_back
+            if frame is not None and site is not None:
+                found |= {(site.file, line) for line in self.loops_around(site).values()}
+                frame = frame.f_back
+        return found
 
     def sources(self) -> Mapping[str, str]:
         """Give the text of each user file that a site is in, unless the file has changed since."""
@@ -153,7 +169,7 @@ class SiteTable:
                 targets=place.targets,
                 statement=place.statement,
             )
-            self._loops[site.id] = tuple(dict.fromkeys(place.loops))
+            self._loops[site.id] = dict(place.loops)
         if self.is_user(code):
             self._note_text(file, self._origins.get(id(code)))
         return site

@@ -103,8 +103,8 @@ def _accumulate_grad(leaf: Tensor) -> Fn:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of how a node was made: site, operation, module, call number, names, and what
-    else there is to say of it."""
+    """What is known of how a node was made: site, operation, module, call number, names, what else
+    there is to say of it, and where the loops around it stood."""
 
     site: Site | None = None
     op: str = ""
@@ -112,6 +112,7 @@ class Origin:
     call: int = 1
     variables: tuple[str, ...] = ()
     note: str = ""
+    loops: tuple[tuple[str, str], ...] = ()
 
 
 def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
@@ -178,6 +179,7 @@ def read_graph(
                 op=origin.op,
                 module=origin.module,
                 call=origin.call,
+                loops=origin.loops,
                 saved=saved_tensors(fn),
                 attributes=plain_attributes(fn, site_of),
                 note=origin.note or _note(name, origin.op),

@@ -76,7 +76,9 @@ class Node:
     metadata of each output of the forward operation, hence of each gradient that arrives.
     `variables` are the names the user gave to those outputs (`("x2",)`), or to the leaf of an
     `AccumulateGrad`. `op` is the qualified name of the forward function (`torch.mul`). `call`
-    counts executions of the same site when the graph was built (loop iterations), from 1.
+    counts executions of the same site when the graph was built (loop iterations), from 1; `loops`
+    is where the loops around it stood then, outermost first (`(("t", "3"),)`), as far as they are
+    known: not those that the backward call itself is in, since a graph is shared by all passes.
     """
 
     id: int
@@ -89,6 +91,7 @@ class Node:
     op: str = ""
     module: ModuleRef | None = None
     call: int = 1
+    loops: tuple[tuple[str, str], ...] = ()
     saved: tuple[SavedTensor, ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
     note: str = ""

@@ -253,15 +253,35 @@ def titles(graph: Graph) -> tuple[str, ...]:
 
 def node_title(node: Node, *, inner: bool = False) -> str:
     """What to call one node; `inner` says that its expression made others too (see `titles`)."""
-    names, site = ", ".join(node.variables), node.site
+    names, site = ", ".join(_in_loops(name, node.loops) for name in node.variables), node.site
     if node.is_leaf:
         return names or "leaf without a name"
     if site is None or not site.expression:
         return names or node.op or op_name(node)
     if not names:
         inner = inner or bool(site.targets)
-        return f"{op_name(node)} · {site.expression}" if inner else site.expression
-    return site.text if site.targets else f"{names} = {site.expression}"
+        text = f"{op_name(node)} · {site.expression}" if inner else site.expression
+        return f"{text}{_loops(node)}"
+    if site.expression == site.statement:  # an augmented assignment, which names its target itself
+        return f"{site.expression}{_loops(node)}"
+    return f"{names} = {site.expression}"
+
+
+def _in_loops(name: str, loops: Sequence[tuple[str, str]]) -> str:
+    """A name with where the loops around it stood: `h[t=3]` for `h[t]`, `s` or `h[…]`."""
+    rest = []
+    for variable, value in loops:
+        if f"[{variable}]" in name:
+            name = name.replace(f"[{variable}]", f"[{variable}={value}]")
+        else:
+            rest.append(f"{variable}={value}")
+    return f"{name.removesuffix('[…]')}[{', '.join(rest)}]" if rest else name
+
+
+def _loops(node: Node) -> str:
+    """Where the loops around a node stood, as what follows its text: ` (t=3)`."""
+    told = ", ".join(f"{variable}={value}" for variable, value in node.loops)
+    return f" ({told})" if told else ""
 
 
 def op_name(node: Node) -> str:

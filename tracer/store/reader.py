@@ -234,8 +234,8 @@ def _check_graph(graph: Graph) -> None:
 
 def _node(archive: Archive, row: tuple[Any, ...]) -> Node:
     (
-        _, number, name, kind, sequence_nr, outputs, variables, site, op, module, call, saved,
-        attributes, note,
+        _, number, name, kind, sequence_nr, outputs, variables, site, op, module, call, loops,
+        saved, attributes, note,
     ) = row  # fmt: skip
     return Node(
         id=number,
@@ -248,6 +248,7 @@ def _node(archive: Archive, row: tuple[Any, ...]) -> Node:
         op=op,
         module=archive.module(module),
         call=call,
+        loops=pairs_of(loops),
         saved=archive.saved(saved),
         attributes=pairs_of(attributes),
         note=note,

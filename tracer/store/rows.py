@@ -89,8 +89,8 @@ def _node_row(graph: int, node: Node, names: GraphNames) -> Row:
     return (
         graph, node.id, plain(node.name), node.kind.value, node.sequence_nr,
         numbers_text(outputs), strings_text(node.variables), names.site(node.site),
-        plain(node.op), names.module(node.module), node.call, saved_text(saved),
-        pairs_text(node.attributes), plain(node.note),
+        plain(node.op), names.module(node.module), node.call,
+        pairs_text(node.loops), saved_text(saved), pairs_text(node.attributes), plain(node.note),
     )  # fmt: skip
 
 

@@ -108,6 +108,7 @@ CREATE TABLE node (             -- one torch.autograd.graph.Node of a graph
     op TEXT NOT NULL,           -- torch.mul
     module INTEGER NOT NULL,
     call INTEGER NOT NULL,      -- counts executions of the same site, from 1
+    loops TEXT NOT NULL,        -- JSON: list of [variable, value]: where the loops around it stood
     saved TEXT NOT NULL,        -- JSON: list of [attribute, meta or 0, bytes or null]
     attributes TEXT NOT NULL,   -- JSON: list of [name, value]
     note TEXT NOT NULL,

@@ -332,6 +332,15 @@ class ModeCore:
 
     # ---- sites
 
+    @property
+    def ran(self) -> Callable[[int, int], object] | None:
+        """Told that a site ran more often in a round than ever before: `ran(site, call)`."""
+        return self._places.ran
+
+    @ran.setter
+    def ran(self, told: Callable[[int, int], object] | None) -> None:
+        self._places.ran = told
+
     def here(self) -> int:
         """The id of the site of the nearest user frame, 0 for none."""
         return self._places.find(sys._getframe(1))[0]

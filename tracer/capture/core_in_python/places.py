@@ -8,22 +8,30 @@ from types import CodeType, FrameType
 
 from tracer.capture.core_in_python.unseen import is_ours
 
+_RAN_MOST = 10_000
 _HERE = os.path.dirname(__file__) + os.sep
 
 
 class _Runs:
     """How often one position in code ran in this round."""
 
-    __slots__ = ("calls", "round")
+    __slots__ = ("calls", "most", "round")
 
     def __init__(self) -> None:
-        self.calls = self.round = 0
+        self.calls = self.round = self.most = 0
 
     def count(self, counted_in: int) -> int:
         if self.round != counted_in:
             self.round, self.calls = counted_in, 0
         self.calls += 1
         return self.calls
+
+    def is_new(self) -> bool:
+        """Whether it never ran as often in a round before; not asked without end."""
+        if not self.most < self.calls <= _RAN_MOST:
+            return False
+        self.most = self.calls
+        return True
 
 
 class _Place(_Runs):
@@ -47,7 +55,10 @@ class _Place(_Runs):
 
 
 class Places:
-    """Asks `is_user(code)` once for each code, `site(code, lasti, line)` once for each position."""
+    """Asks `is_user(code)` once for each code, `site(code, lasti, line)` once for each position.
+
+    `ran(site, call)`, if set, is told when a position runs more often in a round than ever before.
+    """
 
     def __init__(
         self, is_user: Callable[[CodeType], bool], site: Callable[[CodeType, int, int], int]
@@ -56,6 +67,7 @@ class Places:
         self._site = site
         # By the code's address, with the code, so that it stays its own: the positions seen in it;
         # None for code that is not the user's.
+        self.ran: Callable[[int, int], object] | None = None
         self._codes: dict[int, tuple[CodeType, dict[int, _Place] | None]] = {}
 
     def find(self, frame: FrameType | None, counted_in: int = 0) -> tuple[int, int]:
@@ -68,11 +80,18 @@ class Places:
             places = self._places(frame.f_code)
             if places is not None:
                 place = self._place(frame, places)
-                return place.site, place.runs(inner).count(counted_in) if counted_in else 0
+                return place.site, self._count(place, inner, counted_in) if counted_in else 0
             if inner is None and not _is_core(frame.f_code):
                 inner = frame
             frame = frame.f_back
         return 0, 0
+
+    def _count(self, place: _Place, inner: FrameType | None, counted_in: int) -> int:
+        runs = place.runs(inner)
+        calls = runs.count(counted_in)
+        if self.ran is not None and runs.is_new():
+            self.ran(place.site, calls)
+        return calls
 
     def _places(self, code: CodeType) -> dict[int, _Place] | None:
         known = self._codes.get(id(code))
