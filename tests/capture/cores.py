@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.autograd.function import _HookMixin
 
+from tracer.capture.core import torch_register_hook
 from tracer.records.stream import (
     ACCUMULATE,
     DTYPE_CODES,
@@ -32,8 +32,6 @@ DTYPES = {code: dtype for dtype, code in CODES.items()}
 OTHER = struct.pack("<BII", ENTRY_UNREAD, 7, 8)
 """What the tapes of these tests hold for a tensor that the core does not read itself."""
 
-_THEIR_REGISTER_HOOK = _HookMixin._register_hook
-
 
 def load_core(name: str, *, exchange: bool = True) -> ModuleType:
     """Import a core and tell it about torch; without `exchange`, tensors are read by methods."""
@@ -46,7 +44,7 @@ def load_core(name: str, *, exchange: bool = True) -> ModuleType:
         torch._C._autograd._get_sequence_nr,
         torch.is_grad_enabled,
         OrderedDict,
-        _THEIR_REGISTER_HOOK,
+        torch_register_hook,
         torch._C.DisableTorchFunction,
         CODES,
         getattr(torch.Tensor, "__dlpack_c_exchange_api__", None) if exchange else None,

@@ -62,7 +62,15 @@ def reachable(roots: Any) -> list[Any]:
 
 
 def _edge(root: Tensor) -> Any:
-    return torch.autograd.graph.get_gradient_edge(root) if root.requires_grad else None
+    if not root.requires_grad:
+        return None
+    try:
+        return torch.autograd.graph.get_gradient_edge(root)
+    except (RuntimeError, AttributeError):  # a view of an inference tensor leads to no node
+        with torch.enable_grad():
+            fn = root.clone().grad_fn
+        nodes = [node for node, _ in fn.next_functions if hasattr(node, "variable")] if fn else []
+        return torch.autograd.graph.GradientEdge(nodes[0], 0) if nodes else None
 
 
 class _Watch:

@@ -37,6 +37,18 @@ KEPT: dict[str, list[Instruction]] = {
         ("read_grad", 2),
         ("backward", [2], "r"),
     ],
+    "a root is a leaf made in inference mode": [
+        ("leaf", "f32", 0, 1),
+        ("region", "inference_mode", [("unary", "new leaf", 1)]),
+        ("binary", "mul", 0, 1),
+        ("backward", [-2, -1], "rs"),
+    ],
+    "a hook on two tensors waits for both": [
+        ("leaf", "f64", 1, 2),
+        ("binary", "div", 3, 1),
+        ("multi_hook", 2, 1, "all"),
+        ("backward", [-1], "r"),
+    ],
 }
 """Programs that once showed a fault, by what they do."""
 

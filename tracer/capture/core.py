@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -44,6 +45,23 @@ register_hook = core.register_hook
 walk = core.walk
 
 
+_listener: Callable[[Any, Any], None] | None = None
+
+
+def hears_of_hooks(listener: Callable[[Any, Any], None] | None) -> None:
+    """Have `listener(dict of hooks, handle)` called for each hook that is registered on a node."""
+    global _listener
+    _listener = listener
+
+
+def _tell(token: None, registered: Any, error: BaseException | None) -> None:
+    if error is None and _listener is not None:
+        _listener(*registered)
+
+
+torch_register_hook = Around(_HookMixin._register_hook, lambda args, kwargs: None, _tell)
+
+
 def _dtypes() -> dict[torch.dtype, int]:
     known = ((getattr(torch, name, None), code) for name, code in DTYPE_CODES.items())
     return {dtype: code for dtype, code in known if dtype is not None}
@@ -57,7 +75,7 @@ core.setup(
     torch._C._autograd._get_sequence_nr,
     torch.is_grad_enabled,
     OrderedDict,
-    _HookMixin._register_hook,
+    torch_register_hook,
     torch._C.DisableTorchFunction,
     _dtypes(),
     getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),

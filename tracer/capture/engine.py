@@ -18,14 +18,16 @@ from tracer.capture.core import walk as core_walk
 from tracer.capture.core_in_python.unseen import UNSEEN_FILE
 from tracer.capture.deep import make_room
 from tracer.capture.graphs import Leaves
-from tracer.capture.hooks import (
+from tracer.capture.hook_runs import (
     ACCUMULATE_HOOK,
     POSTHOOK,
     PREHOOK,
     TENSOR_HOOK,
-    HookDict,
+    RetainedProbe,
+    Seat,
     Wrapped,
 )
+from tracer.capture.hooks import HookDict
 from tracer.capture.ledger import LeafState
 from tracer.capture.recorder import packed
 from tracer.capture.rounds import SKIPPED, Skipped
@@ -58,6 +60,7 @@ class LivePass:
             session.recorder.tape, pass_id, session.engine.claim, session.recorder.fault
         )
         self.wrapped = Wrapped()
+        self.at: Seat | None = None
         self.leaves: Leaves = {}
         self.failed_at: int | None = None
         self._held: list[HookDict] = []
@@ -83,8 +86,8 @@ class LivePass:
             self.user_code_ends,
             watched,
         )
-        for number in crowded:
-            self._wrap_node_hooks(number)
+        if crowded:
+            self._wrap_node_hooks(crowded)
         number = custom.find(1)
         while number >= 0:
             self._read_any(number)
@@ -96,33 +99,44 @@ class LivePass:
             if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
                 self._wrap_leaf_hooks(number, leaf)
 
-    def _wrap_node_hooks(self, number: int) -> None:
-        """Wrap the prehooks and posthooks that users registered on a node itself."""
-        book, probe = self.session.hooks, self._probes[number]
-        kind = PREHOOK
-        for hooks in self._dicts_of(number):
-            if book.wrap(self, hooks, kind, number) and kind is PREHOOK:
-                self._read_anew(probe)
-            kind = POSTHOOK
-        self._read_any(number)
+    def _wrap_node_hooks(self, crowded: list[int]) -> None:
+        """Wrap the prehooks and posthooks that users registered on nodes themselves."""
+        book, dicts = self.session.hooks, self._dicts()
+        for number in crowded:
+            for hooks, kind in zip(dicts[number], (PREHOOK, POSTHOOK), strict=False):
+                if book.wrap(self, hooks, kind, number) and kind is PREHOOK:
+                    self._read_anew(self._probes[number])
+            self._read_any(number)
 
-    def _dicts_of(self, number: int) -> list[HookDict]:
-        """The dicts that hold the probe of a node: of its prehooks, and of its posthooks."""
-        probe = self._probes[number]
-        return [hooks for hooks in self._held if hooks.get(self.state.key) is probe]
+    def _dicts(self) -> dict[int, list[HookDict]]:
+        """The dicts that hold the probe of each node: of its prehooks, and of its posthooks."""
+        dicts: dict[int, list[HookDict]] = {}
+        for hooks in self._held:
+            dicts.setdefault(hooks[self.state.key].node, []).append(hooks)  # type: ignore[attr-defined]
+        return dicts
 
     def _wrap_output_hooks(self) -> None:
-        """Wrap the tensor hooks on what nodes put out in forward."""
-        numbers: dict[int, int] = {}
-        for sequence_nr, output_nr in self.session.hooks.hooked_outputs():
-            if not numbers:
-                numbers = {nr: number for number, nr in enumerate(self.walk.sequence_nrs)}
+        """Wrap the tensor hooks on what nodes put out in forward, and see `.grad` being kept."""
+        book, nrs = self.session.hooks, self.walk.sequence_nrs
+        if min(nrs) < self.session.first_sequence_nr:
+            book.search()
+        places, retained = book.hooked_outputs(), list(book.retained())
+        if not places and not retained:
+            return
+        numbers = {nr: number for number, nr in enumerate(nrs) if self._probes[number] is not None}
+        for sequence_nr, output_nr in places:
             number = numbers.get(sequence_nr)
-            if number is None or self._probes[number] is None:
-                continue
-            for hooks in self.session.hooks.on_output(sequence_nr, output_nr):
-                self.session.hooks.wrap(self, hooks, TENSOR_HOOK, number, input_nr=output_nr)
-                self._read_anew(self._probes[number])
+            if number is not None:
+                for hooks in book.on_output(sequence_nr, output_nr):
+                    book.wrap(self, hooks, TENSOR_HOOK, number, input_nr=output_nr)
+                    self._read_anew(self._probes[number])
+        dicts = self._dicts() if retained else {}
+        for sequence_nr, output_nr, tensor, hook in retained:
+            number = numbers.get(sequence_nr)
+            if number is not None:
+                seat = Seat(self, number, output_nr)
+                probe = RetainedProbe(self.session.recorder, seat, tensor, hook)
+                self.wrapped.put_first(dicts[number][0], (self.state.key, output_nr), probe)
 
     def _wrap_leaf_hooks(self, number: int, leaf: Tensor) -> None:
         book = self.session.hooks
@@ -148,7 +162,7 @@ class LivePass:
     def detach(self) -> None:
         """Leave nothing of ours on any node or tensor."""
         self.state.closed = 1
-        self.wrapped.restore()
+        self.session.hooks.restore(self)
         detach(self.state, self._held)
         self._held.clear()
         self._probes.clear()

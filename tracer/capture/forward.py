@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracer.capture.core import Op
-from tracer.capture.hooks import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
+from tracer.capture.hook_runs import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
 from tracer.capture.readings import is_leaf, meta_of, node_behind
 from tracer.capture.references import OurRef
 from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef

@@ -1,4 +1,4 @@
-"""A function found in a node's hooks in, the user's own hook behind it out.
+"""A function among a node's hooks in, the user's own hooks behind it out, each with its place.
 
 `register_multi_grad_hook` and modules' backward hooks put closures of PyTorch's own on tensors and
 nodes (torch/autograd/graph.py, torch/utils/hooks.py); what a user wants to read is what they call.
@@ -6,12 +6,13 @@ nodes (torch/autograd/graph.py, torch/utils/hooks.py); what a user wants to read
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
 from torch import nn
+from torch.nn.modules import module as modules
 from torch.utils.hooks import BackwardHook
 
 MULTI_GRAD_HOOK = "multi-grad hook"
@@ -20,47 +21,100 @@ MODULE_PREHOOK = "module backward prehook"
 
 
 @dataclass(frozen=True, slots=True)
-class HookOrigin:
-    """The user's functions behind a hook, the kind they were registered as, and on which module."""
+class Place:
+    """Where a hook's function stands: an entry of a dict or list, or a variable of a closure."""
 
-    functions: tuple[Callable[..., Any], ...]
+    holder: Any
+    key: Any = None
+
+    def get(self) -> Any:
+        """What stands there; None where nothing does any more."""
+        if isinstance(self.holder, CellType):
+            return self.holder.cell_contents
+        if isinstance(self.holder, list):
+            return self.holder[self.key] if self.key < len(self.holder) else None
+        return self.holder.get(self.key)
+
+    def put(self, function: Any) -> None:
+        """Have another stand there."""
+        if isinstance(self.holder, CellType):
+            self.holder.cell_contents = function
+        else:
+            self.holder[self.key] = function
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One hook of the user's: its function and where that stands.
+
+    `kind` is what it was registered as, where that is not what was found; `module` is the one it
+    was called for; `argument` says which of its arguments holds the gradients. `group` is the same
+    object for all that stand for one registration, None for one that stands alone.
+    """
+
+    function: Callable[..., Any]
+    place: Place
     kind: str = ""
     module: nn.Module | None = None
+    argument: int = 0
+    group: Any = None
+
+    def registered_in(self) -> list[Any]:
+        """The dicts that a module's hook is in while it is registered; none for other hooks."""
+        if self.module is None:
+            return []
+        if self.kind == MODULE_PREHOOK:
+            return [self.module._backward_pre_hooks, modules._global_backward_pre_hooks]
+        return [self.module._backward_hooks, modules._global_backward_hooks]
 
 
-def hook_origin(function: Callable[..., Any]) -> HookOrigin:
-    """Find what a hook calls; a hook that is the user's own is its own origin."""
+def hook_origins(function: Any, place: Place) -> Iterator[Origin]:
+    """Find what a hook in a place calls; one that is the user's own is its own origin."""
     if isinstance(function, FunctionType):
-        held = _closure(function)
-        if function.__module__ == "torch.autograd.graph" and callable(held.get("fn")):
-            return HookOrigin((held["fn"],), MULTI_GRAD_HOOK)
-        owner = held.get("self")
+        cells = _cells(function)
+        if _is_multi_grad(function, cells):
+            inner, lock = Place(cells["fn"]), cells["lock"].cell_contents
+            yield Origin(inner.get(), inner, MULTI_GRAD_HOOK, group=lock)
+            return
+        owner = cells["self"].cell_contents if "self" in cells else None
         if function.__module__ == "torch.utils.hooks" and isinstance(owner, BackwardHook):
-            return _module_origin(function, owner)
-    wrapped = getattr(function, "__wrapped__", None)
-    if wrapped is not None and _comes_from(function, "torch/autograd/graph.py"):
-        return HookOrigin((wrapped,), MULTI_GRAD_HOOK)
-    return HookOrigin((function,))
+            yield from _of_module(function, owner)
+            return
+    if type(function) is modules._WrappedHook and function.with_module:
+        yield Origin(function.hook, place, MODULE_HOOK, function.module())
+        return
+    yield Origin(function, place)
 
 
-def _module_origin(function: FunctionType, owner: Any) -> HookOrigin:
-    before = "setup_output_hook" in function.__qualname__ and bool(owner.user_pre_hooks)
-    hooks = owner.user_pre_hooks if before else owner.user_hooks
-    kind = MODULE_PREHOOK if before else MODULE_HOOK
-    return HookOrigin(tuple(hooks) or (function,), kind, owner.module)
+def _is_multi_grad(function: FunctionType, cells: dict[str, CellType]) -> bool:
+    file = function.__code__.co_filename.replace("\\", "/")
+    return file.endswith("torch/autograd/graph.py") and {"fn", "lock"} <= cells.keys()
 
 
-def _closure(function: FunctionType) -> dict[str, Any]:
-    cells = function.__closure__ or ()
-    held = {}
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-        try:
-            held[name] = cell.cell_contents
-        except ValueError:  # not bound yet
-            continue
-    return held
+def _of_module(function: FunctionType, owner: Any) -> Iterator[Origin]:
+    """The hooks that `BackwardHook` calls from this one of its two closures.
+
+    The one on the module's outputs calls the prehooks, and where no input of the module requires a
+    gradient the hooks too; the one on its inputs calls the hooks.
+    """
+    on_outputs = "setup_output_hook" in function.__qualname__
+    if on_outputs:
+        for index, hook in enumerate(owner.user_pre_hooks):
+            place = Place(owner.user_pre_hooks, index)
+            yield Origin(hook, place, MODULE_PREHOOK, owner.module, 1)
+    if not on_outputs or owner.input_tensors_index is None:
+        for index, hook in enumerate(owner.user_hooks):
+            yield Origin(hook, Place(owner.user_hooks, index), MODULE_HOOK, owner.module, 1)
 
 
-def _comes_from(function: Any, file: str) -> bool:
-    code = getattr(function, "__code__", None)
-    return code is not None and code.co_filename.replace("\\", "/").endswith(file)
+def _cells(function: FunctionType) -> dict[str, CellType]:
+    """The variables of a closure that are bound."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: cell for name, cell in cells if _is_bound(cell)}
+
+
+def _is_bound(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False

@@ -1,62 +1,48 @@
-"""Users' backward hooks: when each was added and removed, and what it did to a gradient."""
+"""Users' backward hooks: when each was added and removed, where they live, which pass runs them."""
 
 from __future__ import annotations
 
+import gc
 import weakref
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from tracer.capture.core import Around, LeafProbe, NodeProbe
-from tracer.capture.hook_origins import hook_origin
-from tracer.capture.readings import node_behind
-from tracer.capture.recorder import all_packed
+from tracer.capture.core import LeafProbe, NodeProbe
+from tracer.capture.hook_origins import MULTI_GRAD_HOOK, Origin, Place, hook_origins
+from tracer.capture.hook_runs import (
+    ACCUMULATE_HOOK,
+    POSTHOOK,
+    PREHOOK,
+    RETAIN_GRAD,
+    TENSOR_HOOK,
+    HookProbe,
+    Passage,
+    Registered,
+    Seat,
+    Watching,
+)
+from tracer.capture.readings import is_leaf, node_behind
+from tracer.capture.references import OurRef
 from tracer.capture.sites import SiteTable
-from tracer.records.events import Hook, HookAdded, HookRemoved, HookRun
-from tracer.records.stream import ENTRY_NONE, ENTRY_VALUES
+from tracer.records.events import Hook, HookAdded, HookRemoved
 
 if TYPE_CHECKING:
     from tracer.capture.engine import LivePass
     from tracer.capture.recorder import Recorder
 
+__all__ = ["ACCUMULATE_HOOK", "POSTHOOK", "PREHOOK", "RETAIN_GRAD", "TENSOR_HOOK", "HookBook"]
+
 HookDict = MutableMapping[int, Callable[..., Any]]
 
-TENSOR_HOOK = "tensor hook"
-PREHOOK = "prehook"
-POSTHOOK = "posthook"
-ACCUMULATE_HOOK = "accumulate hook"
-RETAIN_GRAD = "retain_grad"
-
-_EXACT = (ENTRY_NONE, ENTRY_VALUES)
-"""Entries that are equal only where the tensors are."""
-
-
-@dataclass(slots=True)
-class Registered:
-    """One hook we know of: its record, the dict it lives in, its key there."""
-
-    hook: Hook
-    hooks: weakref.ref[Any]
-    key: int
-    removed: bool = False
-
-
-@dataclass(slots=True)
-class Wrapped:
-    """The hooks that a pass wrapped, to be put back when it ends."""
-
-    places: list[tuple[HookDict, int, Around, Callable[..., Any]]] = field(default_factory=list)
-
-    def restore(self) -> None:
-        """Put every hook back that is still where the pass found it."""
-        for hooks, key, probe, original in self.places:
-            if hooks.get(key) is probe:
-                hooks[key] = original
-        self.places.clear()
+_OURS = (NodeProbe, LeafProbe)
+_MOST_KNOWN = 4096
+EVERY_MODULE = "every module"
 
 
 class HookBook:
@@ -68,79 +54,127 @@ class HookBook:
         self._recorder = recorder
         self._sites = sites
         self._path_of = path_of
-        self._known: dict[tuple[int, int], Registered] = {}
+        self._known: dict[tuple[int, Any], tuple[weakref.ref[Any], Registered]] = {}
+        self._groups: dict[int, tuple[weakref.ref[Any], Registered]] = {}
+        self._of_modules: dict[tuple[int, int], tuple[weakref.ref[Any], Registered]] = {}
+        self._watching: dict[tuple[int, Any], Watching] = {}
         self._on_outputs: dict[tuple[int, int], list[weakref.ref[Any]]] = {}
+        self._retained: dict[int, tuple[OurRef, Registered]] = {}
+        self._has_searched = False
         self._count = 0
 
     # ---- registration
 
     def added(self, tensor: Tensor, kind: str, function: object, handle: object, site: int) -> None:
         """Enter a hook that user code registered on a tensor."""
-        record = self._describe(kind, function, self._subject(tensor), site)
+        name = self._recorder.tensor_name(tensor)
         if isinstance(handle, RemovableHandle):
             hooks = handle.hooks_dict_ref()
             if hooks is not None:
-                self._remember(record, hooks, handle.id)
-                fn = node_behind(tensor) if kind == TENSOR_HOOK else None
-                if fn is not None:
-                    place = (fn._sequence_nr(), tensor.output_nr)
-                    self._on_outputs.setdefault(place, []).append(weakref.ref(hooks))
-        recorder = self._recorder
-        recorder.emit(
-            HookAdded(
-                **recorder.stamp(),
-                hook=record,
-                site=recorder.site(site),
-            )
-        )
+                self._enter_added(Place(hooks, handle.id), kind, name, site)
+                if kind == TENSOR_HOOK:
+                    self._note_output(tensor, hooks)
+        elif kind == RETAIN_GRAD and not is_leaf(tensor) and not self._is_retained(tensor):
+            self._emit_added(self._retain(tensor, name, site).hook, site)
 
-    def _remember(self, record: Hook, hooks: HookDict, key: int) -> Registered:
-        registered = Registered(record, weakref.ref(hooks), key)
-        self._known[id(hooks), key] = registered
+    def added_to_node(self, hooks: HookDict, handle: RemovableHandle, site: int, kind: str) -> None:
+        """Enter a hook that user code registered on a node; which one, the pass that runs it tells.
+
+        PyTorch's own (of modules, of DDP) are told by what they call, or when they run.
+        """
+        if not _is_of_torch(hooks.get(handle.id)):
+            self._enter_added(Place(hooks, handle.id), kind, "a node", site).is_sure = False
+
+    def added_to_module(
+        self, handle: RemovableHandle, kind: str, module: torch.nn.Module | None, site: int
+    ) -> None:
+        """Enter a hook that user code registered on a module, or on every one (None)."""
+        hooks = handle.hooks_dict_ref()
+        if hooks is not None:
+            name = EVERY_MODULE if module is None else self._path_of(module)
+            registered = self._enter_added(Place(hooks, handle.id), kind, name, site)
+            self._remember_of_module(hooks[handle.id], module, registered)
+
+    def _enter_added(self, place: Place, kind: str, subject: str, site: int) -> Registered:
+        function = place.get()
+        origin = next(hook_origins(function, place), Origin(function, place))
+        registered = self._of_group(origin)
+        if registered is not None:
+            self._join(registered, subject)
+        else:
+            registered = self._describe(origin, origin.kind or kind, subject, site)
+            self._emit_added(registered.hook, site)
+        self._remember(place, origin, registered)
         return registered
 
-    def _describe(self, kind: str, function: Any, subject: str, site: int) -> Hook:
-        self._count += 1
-        origin = hook_origin(function)
-        texts = []
-        defined = None
-        for one in origin.functions:
-            defined, text = self._sites.function_site(one)
-            texts.append(text or type(one).__qualname__)
-        self._recorder.add_site(defined)
+    def _remember(self, place: Place, origin: Origin, registered: Registered) -> None:
         if origin.module is not None:
-            subject = self._path_of(origin.module)
-        record = Hook(
+            self._remember_of_module(origin.function, origin.module, registered)
+            return
+        self._known[id(place.holder), place.key] = weakref.ref(place.holder), registered
+        if origin.group is not None:
+            self._groups[id(origin.group)] = weakref.ref(origin.group), registered
+
+    def _remember_of_module(
+        self, function: Any, module: torch.nn.Module | None, registered: Registered
+    ) -> None:
+        with suppress(TypeError):  # what takes no weak reference is not found once it is removed
+            self._of_modules[id(function), id(module)] = weakref.ref(function), registered
+
+    def _emit_added(self, hook: Hook, site: int) -> None:
+        recorder = self._recorder
+        recorder.emit(HookAdded(**recorder.stamp(), hook=hook, site=recorder.site(site)))
+
+    def _describe(self, origin: Origin, kind: str, subject: str, site: int) -> Registered:
+        self._count += 1
+        defined, text = self._sites.function_site(origin.function)
+        self._recorder.add_site(defined)
+        hook = Hook(
             self._count,
-            origin.kind or kind,
-            ", ".join(texts),
+            kind,
+            text or type(origin.function).__qualname__,
             subject,
             defined,
             self._recorder.site(site),
         )
-        self._recorder.writer.put(record)
-        return record
+        registered = Registered(hook)
+        self._put(registered, hook)
+        return registered
 
-    def _subject(self, tensor: Tensor) -> str:
-        return self._recorder.tensor_name(tensor)
+    def _join(self, registered: Registered, subject: str) -> None:
+        """Tell that a hook is on one more tensor."""
+        hook = registered.hook
+        self._put(registered, replace(hook, subject=f"{hook.subject}, {subject}"))
+
+    def _put(self, registered: Registered, hook: Hook) -> None:
+        registered.hook = hook
+        self._recorder.writer.put(hook)
 
     def removed(self, handle: RemovableHandle, site: int) -> None:
         """Enter the removal of a hook through its handle."""
         hooks = handle.hooks_dict_ref()
-        registered = self._known.get((id(hooks), handle.id)) if hooks is not None else None
-        if registered is None or registered.removed or registered.hooks() is not hooks:
+        registered = self._find(Place(hooks, handle.id)) if hooks is not None else None
+        if registered is None or registered.removed:
             return
         registered.removed = True
         recorder = self._recorder
         recorder.emit(
-            HookRemoved(
-                **recorder.stamp(),
-                hook=registered.hook,
-                site=recorder.site(site),
-            )
+            HookRemoved(**recorder.stamp(), hook=registered.hook, site=recorder.site(site))
         )
 
-    # ---- during a pass
+    def _find(self, place: Place) -> Registered | None:
+        held = self._known.get((id(place.holder), place.key))
+        return held[1] if held is not None and held[0]() is place.holder else None
+
+    # ---- on which outputs of nodes
+
+    def _note_output(self, tensor: Tensor, hooks: HookDict) -> None:
+        fn = node_behind(tensor)
+        if fn is not None:
+            place = (fn._sequence_nr(), tensor.output_nr)
+            refs = self._on_outputs.setdefault(place, [])
+            if not any(ref() is hooks for ref in refs):
+                refs.append(weakref.ref(hooks))
 
     def hooked_outputs(self) -> list[tuple[int, int]]:
         """Which outputs (sequence number of the node, output number) have tensor hooks."""
@@ -156,162 +190,174 @@ class HookBook:
             del self._on_outputs[sequence_nr, output_nr]
         return live
 
+    def retained(self) -> Iterator[tuple[int, int, Tensor, Hook]]:
+        """(sequence number, output number, tensor, hook) of what keeps its `.grad` and lives."""
+        for key, (ref, registered) in list(self._retained.items()):
+            tensor = ref()
+            fn = node_behind(tensor) if tensor is not None else None
+            if tensor is None:
+                del self._retained[key]
+            elif fn is not None:
+                yield fn._sequence_nr(), tensor.output_nr, tensor, registered.hook
+
+    def _is_retained(self, tensor: Tensor) -> bool:
+        held = self._retained.get(id(tensor))
+        return held is not None and held[0]() is tensor
+
+    def _retain(self, tensor: Tensor, name: str, site: int) -> Registered:
+        origin = Origin(tensor.retain_grad, Place(None))
+        registered = self._describe(origin, RETAIN_GRAD, name, site)
+        self._retained[id(tensor)] = OurRef(tensor), registered
+        return registered
+
+    def search(self) -> None:
+        """Find, once, the hooks of tensors that were made before the recording began."""
+        if self._has_searched:
+            return
+        self._has_searched = True
+        for tensor in [found for found in gc.get_objects() if issubclass(type(found), Tensor)]:
+            try:
+                self._note_earlier(tensor)
+            except Exception:  # a subclass may refuse to tell
+                continue
+
+    def _note_earlier(self, tensor: Tensor) -> None:
+        if is_leaf(tensor):
+            return
+        hooks = tensor._backward_hooks
+        if hooks:
+            self._note_output(tensor, hooks)
+            for key, function in hooks.items():
+                self._note_earlier_hook(tensor, Place(hooks, key), function)
+        if tensor.retains_grad:
+            name = self._recorder.tensor_name(tensor)
+            origin = Origin(tensor.retain_grad, Place(None))
+            self._retained[id(tensor)] = (
+                OurRef(tensor),
+                self._describe(origin, RETAIN_GRAD, name, 0),
+            )
+
+    def _note_earlier_hook(self, tensor: Tensor, place: Place, function: Any) -> None:
+        if self._find(place) is None:
+            origin = next(hook_origins(function, place), Origin(function, place))
+            self._meet(origin, place, TENSOR_HOOK, self._recorder.tensor_name(tensor))
+
     def forget_dead(self) -> None:
         """Drop what is kept of tensors that are gone."""
-        if len(self._on_outputs) > 4096:
+        if len(self._on_outputs) > _MOST_KNOWN:
             self._on_outputs = {
                 place: refs
                 for place, refs in self._on_outputs.items()
                 if any(ref() is not None for ref in refs)
             }
-        if len(self._known) > 4096:
-            self._known = {
-                place: known for place, known in self._known.items() if known.hooks() is not None
-            }
+        for held_by_key in (self._known, self._groups, self._of_modules):
+            if len(held_by_key) > _MOST_KNOWN:
+                _drop_dead(held_by_key)
+
+    # ---- during a pass
 
     def wrap(
         self, live: LivePass, hooks: HookDict, kind: str, node: int, *, input_nr: int | None = None
     ) -> int:
-        """Put a probe around every user hook in a dict for as long as the pass runs; how many."""
+        """Watch every user hook in a dict for as long as the pass runs; how many there are."""
         count = 0
-        for key, function in list(hooks.items()):
-            if isinstance(function, (NodeProbe, LeafProbe, Around)):
+        seat = Seat(live, node, input_nr)
+        for key in list(hooks):
+            place = Place(hooks, key)
+            function = self._behind(place)
+            if isinstance(function, _OURS):
                 continue
-            known = self._known.get((id(hooks), key))
-            if known is None or known.hooks() is not hooks:
-                subject = live.node_name(node)
-                known = self._remember(self._describe(kind, function, subject, 0), hooks, key)
-            probe = HookProbe(self._recorder, live, known.hook, node, input_nr).around(function)
-            hooks[key] = probe
-            live.wrapped.places.append((hooks, key, probe, function))
             count += 1
+            for origin in hook_origins(function, place):
+                self._watch(live, origin, place, kind, seat)
         return count
 
+    def _behind(self, place: Place) -> Any:
+        """What stands in a place for the user."""
+        function = place.get()
+        watching = self._watching.get((id(place.holder), place.key))
+        return watching.function if watching and watching.around is function else function
 
-@dataclass(slots=True)
-class HookProbe:
-    """Reads what one hook is given and what there is after it."""
-
-    recorder: Recorder
-    live: LivePass
-    hook: Hook
-    node: int
-    input_nr: int | None
-
-    def around(self, function: Callable[..., Any]) -> Around:
-        """The hook with readings before and after, and no frame in between."""
-        return Around(function, self._before, self._after)
-
-    def _before(self, args: tuple[Any, ...], kwargs: object) -> Any:
-        live = self.live
-        if not live.is_running_here():
-            return None
-        try:
-            with torch._C.DisableTorchFunction():
-                if self.hook.kind == ACCUMULATE_HOOK:
-                    live.settle(self.node)
-                self.recorder.keep_up()
-                given = self._given(args)
-                tape = self.recorder.tape
-                token = (
-                    tape.next_seq(),
-                    tape.now(),
-                    given,
-                    tuple(self.recorder.entry_of_any(tensor) for tensor in given),
-                    tuple(_version(tensor) for tensor in given),
-                )
-            live.user_code_begins()
-            return token
-        except Exception as error:
-            self.recorder.fault(error)
-            return None
-
-    def _given(self, args: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
-        """The tensors that the hook may change: the gradient, or a tuple of them."""
-        if self.hook.kind == ACCUMULATE_HOOK:
-            return (args[0].grad,)
-        first = args[0]
-        return first if isinstance(first, tuple) else (first,)
-
-    def _after(self, token: Any, result: object, error: BaseException | None) -> None:
-        if token is None:
-            return
-        try:
-            self.live.user_code_ends()
-            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
-                self._enter(token, result, error)
-        except Exception as fault:
-            self.recorder.fault(fault)
-
-    def _enter(self, token: Any, result: object, error: BaseException | None) -> None:
-        seq, t_ns, given, before, versions = token
-        left = self._left(given, result) if error is None else ()
-        after = tuple(
-            before[i] if i < len(given) and _is_untouched(tensor, given[i], versions[i])
-            else self.recorder.entry_of_any(tensor)
-            for i, tensor in enumerate(left)
-        )  # fmt: skip
-        recorder = self.recorder
-        recorder.emit(
-            HookRun(
-                seq=seq,
-                t_ns=t_ns,
-                thread=recorder.tape.thread(),
-                pass_id=self.live.state.id,
-                hook=self.hook,
-                node=self.node,
-                input_nr=self.input_nr,
-                before=all_packed(before),
-                after=all_packed(after),
-                changed=error is None
-                and (
-                    after != before
-                    or any(
-                        _differs(one, given[i], versions[i])
-                        for i, one in enumerate(left)
-                        if after[i][0] not in _EXACT
-                    )
-                ),
-                raised=type(error).__name__ if error is not None else "",
-            )
+    def _watch(self, live: LivePass, origin: Origin, found: Place, kind: str, seat: Seat) -> None:
+        behind = self._behind(origin.place)
+        if origin.function is origin.place.get():
+            origin = replace(origin, function=behind)
+        if origin.kind == MULTI_GRAD_HOOK:
+            self._seat(live, seat, found, lambda: Passage(found, found.get()))
+        registered = self._registered(live, origin, found, kind, seat.node)
+        self._seat(
+            live, seat, origin.place, lambda: HookProbe(self._recorder, origin, registered, behind)
         )
-        if self.hook.kind == ACCUMULATE_HOOK:
-            self.live.resettle(self.node)
 
-    def _left(self, given: tuple[Tensor | None, ...], result: object) -> tuple[Tensor | None, ...]:
-        """What there is after the hook: what it returned, or what it was given, perhaps changed."""
-        if self.hook.kind == ACCUMULATE_HOOK:
-            leaf = self.live.leaf(self.node)
-            return (leaf.grad if leaf is not None else None,)
-        if isinstance(result, tuple):
-            return result
-        return (result,) if isinstance(result, Tensor) else given
+    def _seat(self, live: LivePass, seat: Seat, place: Place, make: Callable[[], Watching]) -> None:
+        """Give a pass a seat at a place, where another pass may be watching already."""
+        key = id(place.holder), place.key
+        watching = self._watching.get(key)
+        if watching is None or place.get() is not watching.around:
+            watching = self._watching[key] = make()
+            place.put(watching.around)
+        watching.seats.append(seat)
+        live.wrapped.watching.append(watching)
+
+    def restore(self, live: LivePass) -> None:
+        """Have every hook that no other pass watches stand where it stood."""
+        for gone in live.wrapped.restore(live):
+            key = id(gone.place.holder), gone.place.key
+            if self._watching.get(key) is gone:
+                del self._watching[key]
+
+    def _registered(
+        self, live: LivePass, origin: Origin, found: Place, kind: str, node: int
+    ) -> Registered:
+        """What is known of a hook that a pass may run, be it from before the recording."""
+        known = self._find(found) if origin.module is None else self._of_module(origin)
+        if known is None:
+            known = self._meet(origin, found, kind, self._subject(live, origin, node))
+        elif not known.is_sure:
+            known.is_sure = True
+            self._put(known, replace(known.hook, kind=kind, subject=live.node_name(node)))
+        elif origin.module is not None and known.hook.subject == type(origin.module).__name__:
+            self._put(known, replace(known.hook, subject=self._path_of(origin.module)))
+        return known
+
+    def _subject(self, live: LivePass, origin: Origin, node: int) -> str:
+        module = origin.module
+        return live.node_name(node) if module is None else self._path_of(module)
+
+    def _meet(self, origin: Origin, place: Place, kind: str, subject: str) -> Registered:
+        """Take note of a hook from before the recording, or of one more tensor that it is on."""
+        known = self._of_group(origin)
+        if known is None:
+            known = self._describe(origin, origin.kind or kind, subject, 0)
+        else:
+            self._join(known, subject)
+        self._remember(place, origin, known)
+        return known
+
+    def _of_group(self, origin: Origin) -> Registered | None:
+        held = self._groups.get(id(origin.group)) if origin.group is not None else None
+        return held[1] if held is not None and held[0]() is origin.group else None
+
+    def _of_module(self, origin: Origin) -> Registered | None:
+        """The registration of a module's hook, also after its removal."""
+        for hooks in origin.registered_in():
+            for key, function in hooks.items():
+                known = self._find(Place(hooks, key)) if function is origin.function else None
+                if known is not None:
+                    return known
+        for module in (origin.module, None):
+            held = self._of_modules.get((id(origin.function), id(module)))
+            if held is not None and held[0]() is origin.function:
+                return held[1]
+        return None
 
 
-def _version(tensor: Tensor | None) -> int | None:
-    """How often a tensor was written to; an inference tensor does not count it."""
-    return None if tensor is None or tensor.is_inference() else tensor._version
+def _is_of_torch(function: object) -> bool:
+    modules = getattr(function, "__module__", ""), type(function).__module__
+    return any(str(name).partition(".")[0] == "torch" for name in modules)
 
 
-def _is_untouched(tensor: Tensor | None, given: Tensor | None, version: int | None) -> bool:
-    return tensor is given and version is not None and _version(tensor) == version
-
-
-def _differs(left: Tensor | None, given: Tensor | None, version: int | None) -> bool:
-    """Whether a tensor is another, though its statistics are the same (`grad.flip(0)`).
-
-    One written to in place is taken to be: what it held before is gone.
-    """
-    if left is given or left is None or given is None:
-        return left is given and not _is_untouched(left, given, version)
-    if type(left) is not Tensor or type(given) is not Tensor or not left.is_cpu:
-        return False
-    if left.layout is not torch.strided or given.layout is not torch.strided:
-        return False
-    return not torch.equal(left, given) and not torch.equal(_no_nans(left), _no_nans(given))
-
-
-def _no_nans(tensor: Tensor) -> Tensor:
-    """The tensor with a number that it hardly holds for each NaN: NaNs equal nothing."""
-    plain = tensor.detach()  # makes no node where gradients are recorded
-    return plain.masked_fill(plain.isnan(), 0.1234567)
+def _drop_dead(held_by_key: dict[Any, tuple[weakref.ref[Any], Registered]]) -> None:
+    for key, (ref, _registered) in list(held_by_key.items()):
+        if ref() is None:
+            del held_by_key[key]

@@ -10,15 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import _HookMixin
 from torch.autograd.variable import Variable
 from torch.optim import optimizer as optimizers
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
 from tracer.capture import structure
 from tracer.capture.compiled import CompiledRegions
-from tracer.capture.core import Around, ModeCore, register_hook
+from tracer.capture.core import Around, ModeCore
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
 from tracer.capture.functions import code_of, innermost
@@ -32,6 +30,7 @@ from tracer.capture.overrides import Overrides
 from tracer.capture.readings import node_behind
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
+from tracer.capture.registrations import Registrations
 from tracer.capture.rounds import Rounds
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
@@ -95,6 +94,7 @@ class Session:
         self.recomputes = Recomputes(self)
         self.optimizer: list[str] = []
         self.paused = False
+        self.first_sequence_nr = 0
         self._draw_likeness = draw_likeness
         self._codes: list[Any] = []
         self._op_names: dict[int, str] = {}
@@ -121,6 +121,7 @@ class Session:
         if Session.active is not None:
             raise RuntimeError("a trace is already being recorded in this process")
         Session.active = self
+        self.first_sequence_nr = _next_sequence_nr()
         self.replace(
             Variable,
             "_execution_engine",
@@ -141,16 +142,11 @@ class Session:
             "apply",
             classmethod(Around(apply, self._before_apply, self._after_apply)),
         )
-        remove = RemovableHandle.remove
-        self.replace(
-            RemovableHandle, "remove", Around(remove, self._before_remove, self._after_remove)
-        )
         for handle in (
             optimizers.register_optimizer_step_pre_hook(self._before_step),
             optimizers.register_optimizer_step_post_hook(self._after_step),
         ):
             self.undo.append(handle.remove)
-        self.replace(_HookMixin, "_register_hook", staticmethod(register_hook))
         for name in ("__enter__", "__exit__"):
             method = getattr(torch.inference_mode, name)
             changed = Around(
@@ -173,6 +169,7 @@ class Session:
         self.recomputes.install()
         Overrides(self).install()
         Swaps(self).install()
+        Registrations(self).install()
         self.compiled.install()
         torch._C._push_on_torch_function_stack(self.mode)
 
@@ -361,7 +358,9 @@ class Session:
         if fn is not None:
             made = self.made_by(fn._sequence_nr())
             site = self.recorder.site(made[0]) if made is not None else None
-            return site.targets[0] if site is not None and site.targets else ""
+            if site is not None and site.targets:
+                return site.targets[0]
+            return self.names.variable_of(tensor, sys._getframe())
         return self.names.names({0: tensor}, sys._getframe()).get(0, "")
 
     def input_names(self, inputs: Sequence[Any] | None) -> tuple[str, ...] | None:
@@ -406,17 +405,6 @@ class Session:
             self.mode.log_forward(op, low, low + 1, self.recorder.tape.next_seq(), begin)
         except Exception as fault:
             self.recorder.fault(fault)
-
-    def _before_remove(self, args: tuple[Any, ...], kwargs: Any) -> None:
-        if not self.is_recording():
-            return
-        try:
-            self.hooks.removed(args[0], self.mode.here())
-        except Exception as fault:
-            self.recorder.fault(fault)
-
-    def _after_remove(self, token: Any, result: Any, error: BaseException | None) -> None:
-        """Nothing is left to say."""
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         name = type(optimizer).__name__

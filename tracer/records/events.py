@@ -199,7 +199,10 @@ class NodeRun(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookRun(Event):
     """Run of a user's hook: what it was given and what there was after it, on which node
-    (`input_nr` for a tensor hook). `raised` is the exception's type where it raised."""
+    (`input_nr` where it was given the gradient of one input).
+
+    `raised` is the exception's type where it raised; `removed` says that it ran though its handle
+    had been removed: PyTorch had baked it in during forward."""
 
     kind: ClassVar[str] = "hook"
     hook: Hook
@@ -209,6 +212,7 @@ class HookRun(Event):
     after: tuple[Gradient | None, ...] = ()
     changed: bool = False
     raised: str = ""
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

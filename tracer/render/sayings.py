@@ -170,6 +170,8 @@ class Sayings:
                 hook.kind, where, hook.defined, f"raised {event.raised}", Tone.WRONG, counts=True
             )
         text = words.hook_effect(event.before, event.after, changed=event.changed)
+        if event.removed:
+            text += "   runs though it was removed"
         return Said(hook.kind, where, hook.defined or hook.added, text, Tone.HOOK, counts=True)
 
     @_say.register

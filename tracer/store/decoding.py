@@ -213,7 +213,7 @@ def _decode_nothing(payload: _Payload) -> dict[str, object]:
 
 
 def _decode_hook_run(payload: _Payload) -> dict[str, object]:
-    number, node, input_nr, changed, raised, n_before, n_after = payload.take(HOOK_RUN)
+    number, node, input_nr, flags, raised, n_before, n_after = payload.take(HOOK_RUN)
     hook = payload.lookup.hook(number)
     metas: Sequence[TensorMeta] = ()
     if node >= 0:
@@ -227,7 +227,8 @@ def _decode_hook_run(payload: _Payload) -> dict[str, object]:
         "input_nr": _or_none(input_nr),
         "before": payload.entries(n_before, metas),
         "after": payload.entries(n_after, metas),
-        "changed": bool(changed),
+        "changed": bool(flags & 1),
+        "removed": bool(flags & 2),
         "raised": payload.lookup.string(raised),
     }
 

@@ -113,7 +113,8 @@ def _encode_node(event: NodeRun, names: Names) -> bytes:
 def _encode_hook_run(event: HookRun, names: Names) -> bytes:
     fixed = HOOK_RUN.pack(
         names.hook(event.hook), _or_minus_one(event.node), _or_minus_one(event.input_nr),
-        event.changed, names.string(event.raised), len(event.before), len(event.after),
+        event.changed | event.removed << 1, names.string(event.raised),
+        len(event.before), len(event.after),
     )  # fmt: skip
     return fixed + _encode_entries(event.before + event.after, names)
 

@@ -192,8 +192,8 @@ header   length u32 (of the whole frame), kind u8, flags u8 (0), thread u16, pas
  6 pass_end
  7 node           node u32, order u32, end_ns i64 (-1: never ended), received u32, returned u32,
                   then the entries, received first
- 8 hook           hook u32, node i64, input_nr i64 (-1: none), changed u8, raised string u32,
-                  before u32, after u32, then the entries, before first
+ 8 hook           hook u32, node i64, input_nr i64 (-1: none), flags u8 (1: changed, 2: had been
+                  removed), raised string u32, before u32, after u32, then the entries, before first
  9 accumulate     leaf u32, node u32, order u32, end_ns i64, then entries before, incoming, after
 10 grad_write     leaf u32, how string u32, site u32, then the entries before, after
 11 data_write     leaf u32, how string u32, site u32, then the entries before, after
