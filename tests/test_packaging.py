@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 CORE = Path("tracer/capture/_core.c")
 SWITCH = "autograd_tracer.pth"
 IMPORTED_AS = {"markdown-it-py": "markdown_it", "ipython": "IPython"}
-COMES_WITH = {"sphinx": {"docutils"}}
+COMES_WITH = {"sphinx": {"docutils", "sphinx_gallery"}}  # the latter is there when it calls us
 DOORS = ("sphinx", "mkdocs", "notebook")
 
 
@@ -109,6 +109,7 @@ def test_the_metadata_say_what_pip_and_people_need(unpacked: Path) -> None:
     assert list(metadata.parent.rglob("LICENSE"))
     scripts = metadata.with_name("entry_points.txt").read_text(encoding="utf-8")
     assert "tracer = tracer.cli:main" in scripts
+    assert "tracer = tracer.docgen.traced_fences:TracedFences" in scripts
 
 
 def test_the_unpacked_wheel_runs_a_script(unpacked: Path, tmp_path: Path) -> None:

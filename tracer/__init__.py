@@ -6,6 +6,9 @@
 >>> t.draw("run.svg")  # doctest: +SKIP
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from tracer.api import Trace, load, make_dot, mark, pause, resume, trace, walk
 from tracer.errors import TracerError
 from tracer.records.picking import Selection
@@ -24,3 +27,16 @@ __all__ = [
     "trace",
     "walk",
 ]
+
+if not TYPE_CHECKING:
+    _DOORS = {
+        "setup": "tracer.docgen.directive",  # extensions = ["tracer"]
+        "sphinx_gallery_scraper": "tracer.docgen.gallery",  # image_scrapers = (tracer.…,)
+        "load_ipython_extension": "tracer.docgen.magic",  # %load_ext tracer
+    }
+
+    def __getattr__(name: str) -> object:
+        """Find what Sphinx, sphinx-gallery and Jupyter look for here, once they do."""
+        if name not in _DOORS:
+            raise AttributeError(f"module 'tracer' has no attribute {name!r}")
+        return getattr(import_module(_DOORS[name]), name)

@@ -117,7 +117,7 @@ class Blocks:
         """Compile a block at its own lines, with the `from __future__` imports of those before."""
         text = "\n" * (block.line - 1) + block.source + "\n"
         tree = self._code(text, ast.PyCF_ONLY_AST)
-        for part, mode in _parts(tree, block.echo):
+        for part, mode in parts_to_run(tree, block.echo):
             yield self._code(part, mode=mode)
 
     def _code(self, part: str | Runnable, flags: int = 0, mode: str = "exec") -> Any:
@@ -144,7 +144,7 @@ class Blocks:
         return lines[-1] if lines else None
 
 
-def _parts(tree: ast.Module, echo: str) -> Iterator[tuple[Runnable, str]]:
+def parts_to_run(tree: ast.Module, echo: str) -> Iterator[tuple[Runnable, str]]:
     """Yield what to run: the whole, or what prints the value of an expression as a prompt does."""
     body = tree.body
     if echo == "each":

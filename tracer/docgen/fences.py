@@ -91,7 +91,7 @@ def parse_markdown(path: Path, text: str) -> Document:
         if not fence.is_python:
             continue
         blocks += _prose(lines, at, fence.start, indent)
-        blocks += _code(fence)
+        blocks += filter(None, [code_of(fence)])
         at, indent = fence.end, fence.indent
     blocks += _prose(lines, at, len(lines), indent)
     return Document(path, text, title or path.stem, tuple(blocks))
@@ -136,18 +136,17 @@ def _outdented(lines: Sequence[str], indent: int) -> Iterator[str]:
         yield line[indent:]
 
 
-def _code(fence: Fence) -> Iterator[Code]:
-    """Yield the code of a fence, where there is any, without blank lines around it."""
+def code_of(fence: Fence) -> Code | None:
+    """Return the code of a fence without blank lines around it; None where there is none."""
     lines = fence.content.rstrip("\n").split("\n")
     skipped = next((number for number, line in enumerate(lines) if line.strip()), None)
     if skipped is None:
-        return
+        return None
     text, line = "\n".join(lines[skipped:]).rstrip(), fence.opening + 2 + skipped
     marks = parse_marks(fence.words or "")
     if _PROMPT.match(text):
-        yield Code(without_prompts(text), line, marks, echo="each")
-    else:
-        yield Code(textwrap.dedent(text), line, marks)
+        return Code(without_prompts(text), line, marks, echo="each")
+    return Code(textwrap.dedent(text), line, marks)
 
 
 def without_prompts(text: str) -> str:

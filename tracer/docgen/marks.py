@@ -79,12 +79,12 @@ def parse_marks(words: str) -> Marks:
         key, equals, value = word.partition("=")
         if not equals and key in SHOWN:
             show.append(key)
-        elif not equals and key in _FLAGS:
-            fields.update(_FLAGS[key])
-        elif equals and value and key in (_VALUES | _VIEW):
-            field, read = (_VALUES | _VIEW)[key]
+        elif not equals and key in FLAGS:
+            fields.update(FLAGS[key])
+        elif equals and value and key in VALUES:
+            field, read = VALUES[key]
             try:
-                (fields if key in _VALUES else view)[field] = read(value)
+                (fields if key in _OWN else view)[field] = read(value)
             except ValueError:
                 wrong.append(f"`{word}` is not understood")
         else:
@@ -106,7 +106,7 @@ def _split(words: str) -> list[str]:
 
 
 def _suggest(word: str) -> str:
-    near = get_close_matches(word, [*SHOWN, *_FLAGS, *_VALUES, *_VIEW], n=1)
+    near = get_close_matches(word, [*SHOWN, *FLAGS, *VALUES], n=1)
     return f" (did you mean `{near[0]}`?)" if near else ""
 
 
@@ -123,13 +123,14 @@ def _read_name(value: str) -> str:
     return value
 
 
-_FLAGS: dict[str, dict[str, object]] = {
+FLAGS: dict[str, dict[str, object]] = {
     "setup": {"setup": True},
     "skip": {"skip": True},
     "fresh": {"fresh": True},
     "expect-error": {"expect": "*"},
 }
-_VALUES: dict[str, tuple[str, Callable[[str], object]]] = {
+"""The marks that are one word, with the fields they set."""
+_OWN: dict[str, tuple[str, Callable[[str], object]]] = {
     "expect-error": ("expect", str),
     "pass": ("pick", _read_pass),
     "name": ("name", _read_name),
@@ -145,3 +146,5 @@ _VIEW: dict[str, tuple[str, Callable[[str], object]]] = {
     "color": ("color", str),
     "direction": ("direction", str),
 }
+VALUES = _OWN | _VIEW
+"""The marks that have a value, with the field it goes to and what reads it."""

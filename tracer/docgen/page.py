@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tracer.docgen.blocks import Code, Document, Prose
+from tracer.docgen.blocks import Document, Prose
 from tracer.docgen.job import BlockRun, Failure, Output
 from tracer.docgen.marks import Marks
 from tracer.docgen.prose import first_paragraph
@@ -152,8 +152,8 @@ def make_page(
     """
     runs = {block.block: block for block in run.blocks}
     code = {
-        number: (kept or {}).get(number) or _code_step(number, block, run, runs.get(number))
-        for number, block in enumerate(document.code)
+        number: (kept or {}).get(number) or _code_step(document, number, run, runs.get(number))
+        for number in range(len(document.code))
     }
     numbers = iter(code)
     steps = tuple(
@@ -169,7 +169,10 @@ def make_page(
     return Page(stem, document.path.name, document.title, steps, mistakes, left_out)
 
 
-def _code_step(number: int, block: Code, run: DocumentRun, done: BlockRun | None) -> CodeStep:
+def _code_step(
+    document: Document, number: int, run: DocumentRun, done: BlockRun | None
+) -> CodeStep:
+    block = document.code[number]
     step = CodeStep(block.text, block.line, number + 1, block.marks, ran=False)
     if done is None:
         return step
@@ -178,16 +181,17 @@ def _code_step(number: int, block: Code, run: DocumentRun, done: BlockRun | None
         step,
         outputs=outputs if block.marks.shows("output") else (),
         failure=done.failure,
-        scraped=_scrape(run, done, block.marks),
+        scraped=_scrape(document, run, done, block.marks),
         ran=True,
         note=done.note,
     )
 
 
-def _scrape(run: DocumentRun, done: BlockRun, marks: Marks) -> Scraped:
+def _scrape(document: Document, run: DocumentRun, done: BlockRun, marks: Marks) -> Scraped:
     """Collect what a block made; a trace that cannot be read costs its pictures, not the page."""
     try:
-        return scrape(run.whole_trace_of(done), run.trace_of(done), marks)
+        folder = str(document.path.resolve().parent)
+        return scrape(run.whole_trace_of(done), run.trace_of(done), marks, folder=folder)
     except TracerError as error:
         return Scraped(wrong=words.one_line(str(error)))
 

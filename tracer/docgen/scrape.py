@@ -42,8 +42,14 @@ class Scraped:
     wrong: str = ""
 
 
-def scrape(whole: TraceRecord, part: TraceRecord, marks: Marks | None = None) -> Scraped:
-    """Collect what a block made: `part` is its part of the `whole` trace of its process."""
+def scrape(
+    whole: TraceRecord, part: TraceRecord, marks: Marks | None = None, *, folder: str = ""
+) -> Scraped:
+    """Collect what a block made: `part` is its part of the `whole` trace of its process.
+
+    Files in `folder` are named from there. Raises `NotInTraceError` for a place in the marks that
+    is not in the graph.
+    """
     marks = marks or Marks()
     if marks.setup:
         return Scraped()
@@ -51,7 +57,7 @@ def scrape(whole: TraceRecord, part: TraceRecord, marks: Marks | None = None) ->
         passes = _picked(part.passes, marks)
     except LookupError as error:
         return Scraped(wrong=str(error.args[0]))
-    pictures = _pictures(whole, part, passes, marks) if marks.shows("graph") else Scraped()
+    pictures = _pictures(whole, part, passes, marks, folder) if marks.shows("graph") else Scraped()
     return _tell(part, passes, marks, pictures) if marks.shows("timeline") else pictures
 
 
@@ -66,12 +72,12 @@ def _picked(passes: Sequence[Pass], marks: Marks) -> Sequence[Pass]:
 
 
 def _pictures(
-    whole: TraceRecord, part: TraceRecord, passes: Sequence[Pass], marks: Marks
+    whole: TraceRecord, part: TraceRecord, passes: Sequence[Pass], marks: Marks, folder: str
 ) -> Scraped:
     if not passes:
         return Scraped()
     return Scraped(
-        figures=draw_figures(whole, passes, marks.view),
+        figures=draw_figures(whole, passes, marks.view, folder=folder),
         plots=plot_leaves(part) if len(passes) > 1 else (),
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from html import escape
 
 from tracer.errors import RenderError
 from tracer.records import Pass, TraceRecord, words
@@ -56,16 +58,16 @@ class Figure:
 
 
 def draw_figures(
-    trace: TraceRecord, passes: Iterable[Pass], view: View | None = None
+    trace: TraceRecord, passes: Iterable[Pass], view: View | None = None, *, folder: str = ""
 ) -> tuple[Figure, ...]:
     """Draw each distinct graph of the passes, up to `MOST_GRAPHS`, in the order they came up.
 
-    `view` says how much of each to show, and how. Raises `NotInTraceError` for a place in it that
-    is in none of them.
+    `view` says how much of each to show, and how. Files in `folder` are named from there. Raises
+    `NotInTraceError` for a place in the view that is in none of them.
     """
     found = group_by_graph(passes)
     shown = list(found.items())[:MOST_GRAPHS]
-    return tuple(_figure(trace, graph, numbers, view or View()) for graph, numbers in shown)
+    return tuple(_figure(trace, graph, numbers, view or View(), folder) for graph, numbers in shown)
 
 
 def group_by_graph(passes: Iterable[Pass]) -> dict[int, tuple[int, ...]]:
@@ -77,7 +79,12 @@ def group_by_graph(passes: Iterable[Pass]) -> dict[int, tuple[int, ...]]:
 
 
 def draw_pass(
-    trace: TraceRecord, pass_id: int, view: View | None = None, *, which: str = ""
+    trace: TraceRecord,
+    pass_id: int,
+    view: View | None = None,
+    *,
+    which: str = "",
+    folder: str = "",
 ) -> Drawing:
     """Draw one pass as SVG; a drawing that fails says why and keeps the page whole."""
     view = view or View()
@@ -85,9 +92,11 @@ def draw_pass(
         picture = draw_view(trace, pass_id, view, "svg")
     except RenderError as error:
         return Drawing(pass_id, "", describe(diagram(trace, pass_id, view)), which, str(error))
-    shown = to_dot(picture.content, direction=view.direction)
+    inside = os.path.join(folder, "") if folder else ""
+    shown = to_dot(picture.content, direction=view.direction).replace(inside, "")
     digest = sha256(shown.encode("utf-8", "replace")).hexdigest()
-    return Drawing(pass_id, picture.data.decode(), describe(picture.content), which, digest=digest)
+    svg = picture.data.decode().replace(escape(inside), "")
+    return Drawing(pass_id, svg, describe(picture.content), which, digest=digest)
 
 
 def describe(content: Diagram) -> str:
@@ -104,10 +113,12 @@ def _describe_leaf(box: Box) -> str:
     return " ".join(line.text for line in box.lines if line.role in wanted)
 
 
-def _figure(trace: TraceRecord, graph: int, passes: tuple[int, ...], view: View) -> Figure:
+def _figure(
+    trace: TraceRecord, graph: int, passes: tuple[int, ...], view: View, folder: str
+) -> Figure:
     if len(passes) == 1:
-        return Figure(graph, passes, (draw_pass(trace, passes[0], view),))
+        return Figure(graph, passes, (draw_pass(trace, passes[0], view, folder=folder),))
     alike = f"{words.count(len(passes), 'pass')} with this graph"
-    first = draw_pass(trace, passes[0], view, which=f"The first of {alike}")
-    last = draw_pass(trace, passes[-1], view, which=f"The last of {alike}")
+    first = draw_pass(trace, passes[0], view, which=f"The first of {alike}", folder=folder)
+    last = draw_pass(trace, passes[-1], view, which=f"The last of {alike}", folder=folder)
     return Figure(graph, passes, (first, last))
