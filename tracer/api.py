@@ -164,6 +164,19 @@ class Trace:
         )
         return drawn
 
+    def tree(
+        self, view: View | None = None, *, pass_id: int | None = None, width: int = 100
+    ) -> Group:
+        """Draw one pass (the last by default) in lines of text, for `rich.print`.
+
+        `view` is that of pictures. Raises NotInTraceError for a pass or a name that is not there.
+        """
+        chosen = self.find_pass(pass_id)
+        diagram = import_module("tracer.transforms.diagram").diagram
+        to_tree = import_module("tracer.render.tree").to_tree
+        drawn: Group = to_tree(diagram(self.record, chosen.id, view or View()), width=width)
+        return drawn
+
     def timeline_lines(
         self,
         selection: Selection | None = None,

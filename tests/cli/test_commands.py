@@ -104,10 +104,11 @@ def test_timeline_picks_events_by_kind_name_and_module(trace: Path) -> None:
     ]  # fmt: skip
 
 
-def test_draw_names_the_picture_after_the_trace(trace: Path) -> None:
-    said = invoke("draw", "run.trace").output
-    assert said in {f"run.svg: pass 2 of 2, drawn by {by}\n" for by in ("dot", "pygraphviz")}
-    assert "<svg" in Path("run.svg").read_text(encoding="utf-8")
+def test_draw_without_a_file_prints_lines_of_text_and_writes_nothing(trace: Path) -> None:
+    result = invoke("draw", "run.trace", "--pass", "1")
+    assert result.output.startswith("v.backward(torch.tensor([1.0, 1.0, 2.0]))   hooks.py:7")
+    assert "▲ hook: grad * grad" in result.output
+    assert os.listdir() == ["run.trace"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,8 @@ def test_draw_takes_the_resolution_of_a_png(trace: Path) -> None:
         ),
         (["timeline", "run.trace", "--pass", "x"], "'x' is no pass: 3, 3-7 or all."),
         (["draw", "run.trace", "--dpi", "3"], "3 is not in the range"),
+        (["draw", "run.trace", "--dpi", "90"], "--dpi is for a picture: name its file with -o"),
+        (["draw", "run.trace", "--like", "torchviz"], "--like is for a picture"),
         (["draw"], "Missing argument 'FILE'"),
     ],
 )

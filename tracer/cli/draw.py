@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tracer.api import Trace
+from tracer.cli import terminal
 from tracer.cli.files import check_folder, open_trace
 from tracer.cli.progress import working
 from tracer.cli.view_options import view_options
@@ -30,7 +32,7 @@ Examples:
     "--output",
     metavar="PICTURE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A .svg, .png, .pdf, .dot or .mmd file.  [default: an .svg named after FILE]",
+    help="A .svg, .png, .pdf, .dot or .mmd file.  [default: lines of text on the terminal]",
 )
 @click.option("--pass", "pass_id", metavar="N", type=int, help="Draw pass N.  [default: the last]")
 @click.option(
@@ -62,15 +64,27 @@ def command(
     A large graph is folded by what it means (modules, loops, equal blocks) to what one can read;
     the options say how much of it to open, which part to show, and what to colour it by.
     """
-    path = output or Path(file.with_suffix(".svg").name)
-    check_folder(path)
+    if output is None:
+        for name, asked in (("--like", like), ("--dpi", dpi)):
+            if asked is not None:
+                raise click.UsageError(f"{name} is for a picture: name its file with -o")
+        draw_in_text(open_trace(file), pass_id, view)
+        return
+    check_folder(output)
     trace = open_trace(file)
-    with working(f"drawing {path}"):
+    with working(f"drawing {output}"):
         picture = trace.draw(
-            path, view, pass_id=pass_id, like=like or "", dpi=dpi, time_limit=time_limit
+            output, view, pass_id=pass_id, like=like or "", dpi=dpi, time_limit=time_limit
         )
     drawn = trace.find_pass(pass_id)
     by = f", drawn by {picture.engine}" if picture.engine != "none" else ""
-    click.echo(f"{path}: pass {drawn.id} of {len(trace.passes)}{by}")
+    click.echo(f"{output}: pass {drawn.id} of {len(trace.passes)}{by}")
     for note in picture.advice:
         click.echo(f"  {note}", err=True)
+
+
+def draw_in_text(trace: Trace, pass_id: int | None, view: View) -> None:
+    """Print the drawing as lines of text."""
+    with working("drawing"):
+        lines = terminal.lines_of(trace.tree(view, pass_id=pass_id, width=terminal.width()))
+    terminal.print_lines(lines)

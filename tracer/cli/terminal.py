@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -9,6 +10,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 PIPED_WIDTH = 120
 _PAGER_DEFAULTS = {"LESS": "FRX", "LV": "-c"}
@@ -33,6 +38,20 @@ def wants_color() -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def lines_of(renderable: RenderableType) -> Iterator[str]:
+    """What `rich` prints, a line at a time, as wide and as coloured as the terminal is."""
+    from rich.console import Console  # costs more than all the rest of `tracer timeline`
+
+    out = io.StringIO()
+    color = wants_color()
+    console = Console(
+        file=out, width=width(), force_terminal=color, no_color=not color, highlight=False,
+        color_system="standard" if color else None,
+    )  # fmt: skip
+    console.print(renderable)
+    return iter(out.getvalue().splitlines())
 
 
 def print_lines(lines: Iterable[str]) -> bool:
