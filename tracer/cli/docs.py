@@ -26,7 +26,7 @@ Examples:
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Build pages from documents whose code is run and traced, and check that they still hold."""
+    """Build pages from documents whose code is run and traced, and check they still hold."""
 
 
 def shared(function: Callable[P, R]) -> Callable[P, R]:

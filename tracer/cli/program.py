@@ -16,7 +16,7 @@ COMMANDS = {
     "show": "Print a table of what a trace holds.",
     "draw": "Draw a pass of a trace: gradients, hooks, sums and cuts.",
     "timeline": "Print a trace's events, a line each, in the engine's order.",
-    "docs": "Build pages from documents whose code is run and traced.",
+    "docs": "Build pages from documents whose code is run and traced, and check they still hold.",
 }
 """Each command with its summary, so that listing them imports none of them."""
 
