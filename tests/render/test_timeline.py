@@ -34,6 +34,7 @@ from tracer.records import (
     Outcome,
     PassBegin,
     PassEnd,
+    Pause,
     Recompute,
     Site,
     TraceRecord,
@@ -207,6 +208,7 @@ KINDS: dict[type[Event], tuple[dict[str, object], str]] = {
         "recompute f(x) :3 a checkpointed region runs again, first run as event 12",
     ),
     Mark: ({"text": "epoch 3", "site": SITE}, "─ epoch 3 ─ :3 · 5 ms"),
+    Pause: ({"site": SITE}, "paused f(x) :3 nothing is recorded from here"),
     Dropped: ({"count": 1200, "reason": "budget"}, "not recorded budget 1,200"),
 }  # fmt: skip
 
@@ -221,6 +223,16 @@ def test_every_kind_of_event_has_its_line(kind: type[Event]) -> None:
 
 def test_no_kind_of_event_is_forgotten() -> None:
     assert set(KINDS) | {PassBegin, PassEnd} == set(EVENT_KINDS)
+
+
+def test_a_pause_says_how_long_nothing_was_recorded() -> None:
+    pause = Pause(seq=1, t_ns=1_000_000, site=SITE)
+    resume = Pause(seq=2, t_ns=3_500_000, resumed=True, site=SITE)
+    lines = squeezed(replace(hooks(), events=EventList((pause, resume))))
+    assert lines == [
+        "1.000 ms paused f(x) :3 nothing is recorded from here",
+        "3.500 ms resumed f(x) :3 recorded again after 2.5 ms",
+    ]
 
 
 def test_a_cut_names_what_lost_its_history() -> None:

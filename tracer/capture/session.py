@@ -35,7 +35,7 @@ from tracer.capture.rounds import Rounds
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
 from tracer.capture.swaps import Swaps
-from tracer.records.events import UNSEEN, Mark, OptimizerStep
+from tracer.records.events import UNSEEN, Mark, OptimizerStep, Pause
 from tracer.records.graph import Site
 from tracer.records.limits import ALL_THERE_IS, Limits
 
@@ -112,7 +112,7 @@ class Session:
         self.loops = LoopBook(self.sites, self.recorder.site)
         self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
-        self.recorder.stop = self.pause
+        self.recorder.stop = self.stop
 
     # ---- installing
 
@@ -225,7 +225,7 @@ class Session:
 
     def abandon(self) -> None:
         """Stop watching in a fork of the recording process, and touch nothing that is its."""
-        self.pause()
+        self.stop()
         self.uninstall()
 
     def uninstall(self) -> None:
@@ -447,17 +447,17 @@ class Session:
 
     def mark(self, text: str) -> None:
         """Enter a mark."""
-        recorder = self.recorder
-        recorder.emit(
-            Mark(
-                **recorder.stamp(),
-                text=text,
-                site=recorder.site(self.mode.here()),
-            )
-        )
+        if not self.paused:
+            self._enter(Mark, text=text)
 
     def pause(self) -> None:
-        """Record nothing until `resume`."""
+        """Record nothing until `resume`, and say so."""
+        if not self.paused:
+            self._enter(Pause, resumed=False)
+            self.stop()
+
+    def stop(self) -> None:
+        """Record nothing more."""
         self.paused = True
         self.set_watching()
 
@@ -466,7 +466,17 @@ class Session:
         if self.paused and not self.recorder.failed:
             self.paused = False
             self.set_watching()
+            self._enter(Pause, resumed=True)
             self.catch_up("while the recording was paused")
+
+    def _enter(self, kind: type[Mark] | type[Pause], **said: Any) -> None:
+        """Enter what user code says of the recording."""
+        recorder = self.recorder
+        try:
+            site = recorder.site(self.mode.here())
+            recorder.emit(kind(**recorder.stamp(), **said, site=site))
+        except Exception as fault:
+            recorder.fault(fault)
 
     def set_watching(self) -> None:
         """Have the function mode pass everything on, or watch again."""

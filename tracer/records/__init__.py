@@ -23,6 +23,7 @@ from tracer.records.events import (
     Pass,
     PassBegin,
     PassEnd,
+    Pause,
     Recompute,
     TensorRef,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Pass",
     "PassBegin",
     "PassEnd",
+    "Pause",
     "Recompute",
     "Root",
     "Run",

@@ -309,6 +309,15 @@ class Mark(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(Event):
+    """`tracer.pause()`: nothing is recorded until the one that is `resumed`, `tracer.resume()`."""
+
+    kind: ClassVar[str] = "pause"
+    resumed: bool = False
+    site: Site | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped(Event):
     """Something the recorder left out, and why."""
 
@@ -334,4 +343,5 @@ EVENT_KINDS: tuple[type[Event], ...] = (
     Recompute,
     Mark,
     Dropped,
+    Pause,
 )

@@ -11,7 +11,7 @@ from tracer.errors import OptionError
 from tracer.records.events import EVENT_KINDS
 
 KINDS = tuple(kind.kind for kind in EVENT_KINDS)
-ALWAYS = frozenset(("pass_begin", "pass_end", "mark", "dropped"))
+ALWAYS = frozenset(("pass_begin", "pass_end", "mark", "pause", "dropped"))
 """Kinds that say what the others are about, or that something is missing."""
 
 

@@ -16,12 +16,13 @@ from tracer.records.events import (
     Pass,
     PassBegin,
     PassEnd,
+    Pause,
 )
 from tracer.records.passes import find_pass
 from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 
-_ASIDE = (HookAdded, HookRemoved, Dropped)
+_ASIDE = (HookAdded, HookRemoved, Pause, Dropped)
 _KINDS = tuple(kind.kind for kind in (PassBegin, PassEnd, Accumulate, DataWrite, *_ASIDE))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tracer.records import words
-from tracer.records.events import Dropped, Event, HookAdded, HookRemoved, Mark, Pass
+from tracer.records.events import Dropped, Event, HookAdded, HookRemoved, Mark, Pass, Pause
 from tracer.records.graph import Site
 from tracer.records.passes import main_file
 from tracer.records.tensors import Gradient
@@ -185,6 +185,12 @@ class _PassTeller:
             done = "added" if isinstance(event, HookAdded) else "removed"
             place = f" ({words.place(event.site, beside='')})" if event.site is not None else ""
             text, tone = f"hook {done}: {event.hook.text} on {event.hook.subject}{place}", Tone.HOOK
+        elif isinstance(event, Pause):
+            place = f" ({words.place(event.site, beside='')})" if event.site is not None else ""
+            text = (
+                f"{'recorded again' if event.resumed else 'nothing is recorded'} from here{place}"
+            )
+            tone = Tone.WRONG
         elif isinstance(event, Dropped):
             text, tone = f"not recorded: {event.count:,} {event.reason}", Tone.WRONG
         if text not in self._said:

@@ -25,6 +25,7 @@ from tracer.records.events import (
     Pass,
     PassBegin,
     PassEnd,
+    Pause,
     Recompute,
 )
 from tracer.records.graph import Graph, Node, Site
@@ -67,6 +68,7 @@ class Sayings:
         self.running: dict[int, Running] = {}
         self.main_file = main_file(trace)
         self._titles: dict[int, tuple[str, ...]] = {}
+        self._paused_ns = 0
 
     def forget(self, pass_id: int | None) -> None:
         """Let go of a pass that has ended and been told."""
@@ -239,6 +241,15 @@ class Sayings:
         if event.forward is not None:
             text += f", first run as event {event.forward}"
         return Said("recompute", where, event.site, text)
+
+    @_say.register
+    def _(self, event: Pause) -> Said:
+        where = event.site.text if event.site is not None else ""
+        if not event.resumed:
+            self._paused_ns = event.t_ns
+            return Said("paused", where, event.site, "nothing is recorded from here", Tone.WRONG)
+        lasted = words.duration(event.t_ns - self._paused_ns)
+        return Said("resumed", where, event.site, f"recorded again after {lasted}", Tone.WRONG)
 
     @_say.register
     def _(self, event: Dropped) -> Said:

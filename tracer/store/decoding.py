@@ -26,6 +26,7 @@ from tracer.records.events import (
     OptimizerStep,
     PassBegin,
     PassEnd,
+    Pause,
     Recompute,
     TensorRef,
 )
@@ -290,6 +291,11 @@ def _decode_mark(payload: _Payload) -> dict[str, object]:
     return {"site": payload.lookup.site(site), "text": raw.decode("utf-8", "surrogatepass")}
 
 
+def _decode_pause(payload: _Payload) -> dict[str, object]:
+    resumed, site = payload.take(TWO)
+    return {"resumed": bool(resumed), "site": payload.lookup.site(site)}
+
+
 def _decode_dropped(payload: _Payload) -> dict[str, object]:
     count, reason = payload.take(COUNTED)
     return {"count": count, "reason": payload.lookup.string(reason)}
@@ -320,4 +326,5 @@ _DECODERS: dict[type[Event], Callable[[_Payload], dict[str, object]]] = {
     Recompute: _decode_recompute,
     Mark: _decode_mark,
     Dropped: _decode_dropped,
+    Pause: _decode_pause,
 }

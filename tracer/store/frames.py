@@ -25,6 +25,7 @@ from tracer.records.events import (
     OptimizerStep,
     PassBegin,
     PassEnd,
+    Pause,
     Recompute,
     TensorRef,
 )
@@ -148,6 +149,10 @@ def _encode_mark(event: Mark, names: Names) -> bytes:
     return ONE.pack(names.site(event.site)) + event.text.encode("utf-8", "surrogatepass")
 
 
+def _encode_pause(event: Pause, names: Names) -> bytes:
+    return TWO.pack(event.resumed, names.site(event.site))
+
+
 def _encode_dropped(event: Dropped, names: Names) -> bytes:
     return COUNTED.pack(event.count, names.string(event.reason))
 
@@ -177,6 +182,7 @@ _ENCODERS: dict[type[Event], Callable[[Any, Names], bytes]] = {
     Recompute: _encode_recompute,
     Mark: _encode_mark,
     Dropped: _encode_dropped,
+    Pause: _encode_pause,
 }
 
 
