@@ -119,7 +119,7 @@ def test_arrows_widen_with_what_flows_over_them() -> None:
     widths = [
         line.partition("penwidth=")[2].split()[0] for line in text.splitlines() if "->" in line
     ]
-    assert widths == ["0.8", "2", "3.2"]
+    assert widths == ["0.8", "1.3", "3.2"]
 
 
 def test_a_cut_ends_in_a_bar_and_not_in_an_arrowhead() -> None:

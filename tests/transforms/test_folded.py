@@ -236,7 +236,7 @@ def test_the_picture_says_what_it_folded() -> None:
 
 
 def test_a_graph_within_the_budget_is_drawn_as_ever() -> None:
-    trace = traced(graphs.mlp(3))
+    trace = traced(graphs.mlp(2))
     assert diagram(trace, 1) == diagram(trace, 1, View(fold=False))
 
 
@@ -280,3 +280,43 @@ def test_a_picture_of_one_box_holds_everything() -> None:
     trace = traced(tape.graph(tape.op("Sum", tape.leaf("x"))))
     drawn = diagram(trace, 1, View(budget=1))
     assert [box.count for box in drawn.boxes if box.role is Role.FOLDED] == [2]
+
+
+# ---- layers
+
+
+def leaf_lines(box: Box) -> list[str]:
+    return [line.text for line in box.lines if line.role is LineRole.LEAF]
+
+
+def test_a_layer_says_what_became_of_its_parameters() -> None:
+    drawn = diagram(traced(graphs.mlp(3), lambda node: float(node.id)), 1)
+    box = box_of(drawn, "4 · Linear")
+    assert leaf_lines(box) == [
+        "bias (8,) f32  .grad  None → ‖g‖=3", "weight (8,8) f32  .grad  None → ‖g‖=7"
+    ]  # fmt: skip
+    assert (box.role, box.count) == (Role.OPERATION, 4)
+    assert ".grad after: (8,) float32: norm 3," in box.tooltip
+
+
+def test_layers_laid_on_one_another_give_the_range_of_each_parameter() -> None:
+    box = box_of(diagram(TRANSFORMER, 1), "c_fc · Linear")
+    assert len(leaf_lines(box)) == 2
+    assert leaf_lines(box)[0].startswith("bias (32,) f32  ‖g‖ ")
+
+
+def test_a_layer_opens_where_its_parameters_are_to_be_shown() -> None:
+    drawn = diagram(traced(graphs.mlp(3)), 1, View(show=frozenset({"accumulate"})))
+    assert sum(box.role is Role.LEAF for box in drawn.boxes) == 7
+
+
+def test_a_layer_that_is_expanded_opens() -> None:
+    drawn = diagram(traced(graphs.mlp(3)), 1, View(expand=("model.4",)))
+    assert [region.title for region in all_regions(drawn)] == ["model", "4"]
+
+
+def test_a_box_of_many_says_no_more_than_its_only_arrow() -> None:
+    drawn = diagram(TRANSFORMER, 1)
+    box = box_of(drawn, "act · GELU")
+    (arriving,) = [arrow.text for arrow in drawn.arrows if arrow.target == box.id]
+    assert arriving not in texts(box)

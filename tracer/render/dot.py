@@ -23,6 +23,7 @@ from tracer.records.diagram import (
     State,
 )
 from tracer.render import theme
+from tracer.render.ranks import spans
 
 _CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"  # the common fonts have no more of them
 
@@ -39,9 +40,9 @@ def to_dot(diagram: Diagram, *, direction: str = "TB") -> str:
         _add_region(graph, region, boxes, looks)
     for box in boxes.values():
         _add_box(graph, box, looks)
-    widths = _Widths(diagram.arrows)
+    widths, far = _Widths(diagram.arrows), spans(diagram)
     for arrow in diagram.arrows:
-        _add_arrow(graph, arrow, widths)
+        _add_arrow(graph, arrow, widths, far.get((arrow.source, arrow.target), 1))
     return str(graph.source)
 
 
@@ -189,20 +190,22 @@ def _ink(box: Box, line: Line) -> str:
 
 
 class _Widths:
-    """How wide an arrow is: its gradient's norm on a logarithmic scale from the smallest."""
+    """How wide an arrow is: its gradient's norm on a logarithmic scale of four decades or more."""
 
     def __init__(self, arrows: Iterable[Arrow]) -> None:
         known = [arrow.magnitude for arrow in arrows if arrow.magnitude]
-        self._least = min(filter(math.isfinite, known), default=1.0)
+        finite = [size for size in known if math.isfinite(size)]
+        self._least = min(finite, default=1.0)
+        self._decades = max(4.0, math.log10(max(finite, default=1.0) / self._least))
 
     def of(self, arrow: Arrow) -> float:
         """The pen width in points, 0.8 to 3.2."""
         if not arrow.magnitude or not math.isfinite(arrow.magnitude):
             return 0.8
-        return min(0.8 + 0.6 * math.log10(arrow.magnitude / self._least), 3.2)
+        return 0.8 + 2.4 * math.log10(arrow.magnitude / self._least) / self._decades
 
 
-def _add_arrow(graph: graphviz.Digraph, arrow: Arrow, widths: _Widths) -> None:
+def _add_arrow(graph: graphviz.Digraph, arrow: Arrow, widths: _Widths, ranks: int) -> None:
     look = {"penwidth": f"{widths.of(arrow):.2g}", "color": theme.ARROW}
     ink = theme.FLOW_INK
     if arrow.flow is Flow.CUT:
@@ -220,6 +223,8 @@ def _add_arrow(graph: graphviz.Digraph, arrow: Arrow, widths: _Widths) -> None:
         look["style"] = "dashed"
     look["tooltip"] = look["labeltooltip"] = _attribute(arrow.tooltip) or " "
     look["class"] = f"{arrow.flow.value} {arrow.state.value}"
+    if ranks > 1:
+        look["minlen"] = str(ranks)
     if arrow.text:
         bold = arrow.state is State.WRONG
         text = f"&#160;{_text(arrow.text)}&#160;"

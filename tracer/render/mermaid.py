@@ -48,9 +48,9 @@ def _region(region: Region, boxes: dict[str, Box], indent: str) -> Iterator[str]
 
 def _box(box: Box, indent: str) -> str:
     repeat = f" ×{box.repeat}" if box.repeat > 1 else ""
-    step = f"  #{box.step}" if box.step is not None else ""
+    step = f"  #{ord('#')};{box.step}" if box.step is not None else ""
     first, *others = box.lines
-    lines = [f"<b>{_text(first.text + repeat)}</b>{_text(step)}", *map(_line, others)]
+    lines = [f"<b>{_text(first.text + repeat)}</b>{step}", *map(_line, others)]
     label = f'"{"<br/>".join(lines)}"'
     opened, closed = ("([", "])") if box.role in (Role.SEED, Role.CARRY) else ("[", "]")
     return f"{indent}{box.id}{opened}{label}{closed}"

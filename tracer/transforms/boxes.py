@@ -226,14 +226,18 @@ def _by(scene: Scene, how: str, site: Site | None) -> str:
     return f"({' '.join(part for part in (how, scene.place(site)) if part)})"
 
 
+def not_zeroed(scene: Scene, story: LeafStory) -> str:
+    """Say since when nothing has emptied a leaf's `.grad`."""
+    if story.since is None:
+        return "not zeroed since before the trace began"
+    place = scene.place(story.since.site)
+    return f"not zeroed since pass {story.since.id}" + (f" ({place})" if place else "")
+
+
 def _story_lines(scene: Scene, story: LeafStory) -> list[Line]:
     lines = []
     if story.kept:
-        since = "before the trace began"
-        if story.since is not None:
-            since = f"pass {story.since.id}"
-            since += f" ({scene.place(story.since.site)})" if story.since.site is not None else ""
-        lines.append(Line(LineRole.NOTE, f"not zeroed since {since}"))
+        lines.append(Line(LineRole.NOTE, not_zeroed(scene, story)))
     for write in story.grad_writes[:3]:
         if not _empties(write):
             text = f".grad  {words.change(write.before, write.after)}"

@@ -22,15 +22,16 @@ from tracer.transforms.module_regions import module_regions
 from tracer.transforms.parts import part_of
 from tracer.transforms.shading import shade
 
-_MANY = 24  # boxes, from which on a picture is coloured by norm
+_MANY = 24  # boxes, or twice as many nodes, from which on a picture is coloured by norm
+_FEW = 16  # nodes that are all shown, though they are parts of modules
 
 
 def diagram(trace: TraceRecord, pass_id: int, wishes: View | None = None) -> Diagram:
     """Say everything that the picture of one pass shows.
 
-    A graph with more nodes than `wishes.budget` is folded, and so is any where the wishes ask for
-    more than that. Of a part of the graph only its nodes are shown, and no cuts beside it. Raises
-    `NotInTraceError` for a pass or a name that is not there.
+    A graph with more nodes than `wishes.budget` is folded, and so is that of any modules but the
+    smallest, and where the wishes ask for it. Of a part of the graph only its nodes are shown, and
+    no cuts beside it. Raises `NotInTraceError` for a pass or a name that is not there.
     """
     with no_collection():
         return _diagram(trace, pass_id, wishes or View())
@@ -51,12 +52,14 @@ def _diagram(trace: TraceRecord, pass_id: int, wishes: View) -> Diagram:
     notes = [*(part.notes if part is not None else ()), *drawing.notes]
     notes += _notes(boxes, arrows, view, cuts.left_out)
     drawn = Diagram(_title(view), boxes, arrows, (*drawing.regions, *cuts.regions), tuple(notes))
-    return shade(drawn, view, wishes.color or ("norm" if len(drawing.boxes) > _MANY else "none"))
+    many = max(len(drawing.boxes), len(view.graph.nodes) // 2) > _MANY
+    return shade(drawn, view, wishes.color or ("norm" if many else "none"))
 
 
 def _is_to_fold(graph: Graph, wishes: View) -> bool:
-    asked = wishes.depth is not None or bool(wishes.expand)
-    return wishes.fold and (asked or len(graph.nodes) > wishes.budget)
+    asked = wishes.depth is not None or bool(wishes.expand or wishes.show)
+    most = _FEW if any(node.module is not None for node in graph.nodes) else wishes.budget
+    return wishes.fold and (asked or len(graph.nodes) > min(most, wishes.budget))
 
 
 def _draw_nodes(scene: Scene) -> Drawing:

@@ -18,7 +18,14 @@ from tracer.records.diagram import (
     State,
 )
 from tracer.records.graph import Node
-from tracer.transforms.boxes import NODE_ROLES, Scene, grad_change, node_box, node_tooltip
+from tracer.transforms.boxes import (
+    NODE_ROLES,
+    Scene,
+    grad_change,
+    node_box,
+    node_tooltip,
+    not_zeroed,
+)
 from tracer.transforms.carries import Carries
 from tracer.transforms.chains import Chains, edge_arrow
 from tracer.transforms.folding import Folding, Group
@@ -133,10 +140,16 @@ def _parameter_lines(scene: Scene, group: Group) -> list[Line]:
 def _parameter(scene: Scene, group: Group, place: int) -> str:
     leaf = scene.view.graph.nodes[group.blocks[0][place]]
     shape = words.meta(leaf.outputs[0]) if leaf.outputs else ""
-    name = f"{words.node_title(leaf).rpartition('.')[2]} {shape}".rstrip()
+    called = leaf.variables[0].rpartition(".")[2] if leaf.variables else "parameter"
+    name = f"{called} {shape}".rstrip()
     if len(group.blocks) == 1:
-        return f"{name}  {grad_change(scene.view, leaf)}"
+        return f"{name}  {grad_change(scene.view, leaf)}{_kept_since(scene, leaf)}"
     return f"{name}  {tally(scene.view, [block[place] for block in group.blocks]).received.text}"
+
+
+def _kept_since(scene: Scene, leaf: Node) -> str:
+    story = scene.stories.get(leaf.id)
+    return f" · {not_zeroed(scene, story)}" if story is not None and story.kept else ""
 
 
 def _without_echoes(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[Box]:
@@ -285,12 +298,12 @@ def _framed(
 
 
 def _has_frame(folding: Folding, group: Group) -> bool:
-    """Tell whether to frame an open group: a list of modules that repeats nothing says nothing."""
+    """Tell whether to frame an open group: a list around one thing says nothing."""
     if group.repeat > 1 or group.kind in _FRAMED:
         return True
     if group.kind is not GroupKind.MODULE:
         return False
-    return bool(group.cls) or any(folding.groups[child].is_box for child in group.children)
+    return bool(group.cls) or len(group.children) > 1 or folding.groups[group.children[0]].is_box
 
 
 def _notes(scene: Scene, folding: Folding) -> list[str]:

@@ -65,6 +65,9 @@ def _parts(
 
     A unit whose path ends is a part of its own, with the key -1.
     """
+    if len(units) == 1:  # as most are, in a large graph
+        path = paths[units[0]]
+        return [(path[known] if len(path) > known else -1, units)]
     keys = [paths[unit][known] if len(paths[unit]) > known else -1 - unit for unit in units]
     stretches: list[tuple[int, list[int]]] = []
     last = None
