@@ -19,6 +19,8 @@ from tracer.capture.core import Around
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
+_next_sequence_nr = torch._C._autograd._get_sequence_nr
+_OP = "torch.compile"
 _EVAL_FRAME = "torch._dynamo.eval_frame"
 
 
@@ -48,12 +50,26 @@ class CompiledRegions:
     def _watch(self) -> None:
         self._watching = True
         session = self._session
+        self._skip_ours()
         frames = sys.modules[_EVAL_FRAME]
         setter = frames.__dict__["_maybe_set_eval_frame"]
         session.replace(frames, "_maybe_set_eval_frame", Around(setter, self._keep, self._switched))
         wrapper = import_module("torch._dynamo.convert_frame").CatchErrorsWrapper
         changed = Around(wrapper.__call__, self._before_conversion, self._after_conversion)
         session.replace(wrapper, "__call__", changed)
+
+    def _skip_ours(self) -> None:
+        """Have Dynamo run our own code as it is where it comes between compiled pieces."""
+        rules = import_module("torch._dynamo.trace_rules")
+        before = len(rules.SKIP_DIRS)
+        rules.add(__package__.partition(".")[0])
+        added = rules.SKIP_DIRS[before:]
+
+        def undo() -> None:
+            rules.SKIP_DIRS[:] = [folder for folder in rules.SKIP_DIRS if folder not in added]
+            rules._recompile_re()
+
+        self._session.undo.append(undo)
 
     def _keep(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
         return args
@@ -64,10 +80,34 @@ class CompiledRegions:
         if inside == getattr(self._inside, "yes", False) or error is not None:
             return
         self._inside.yes = inside
+        self._enter_nodes()
         if inside:
             self._inside.modes = self._session.take_mode_off()
         elif self._inside.modes:
             torch._C._push_on_torch_function_stack(self._session.mode)
+
+    def _enter_nodes(self) -> None:
+        """Enter the newest nodes, if nobody knows what made them, as made by compiled code.
+
+        What it runs is not compiled in all its parts, so that it is entered and left several times
+        on the way to the node that it makes.
+        """
+        session = self._session
+        high = low = _next_sequence_nr()
+        if not session.is_recording():
+            return
+        try:
+            since = getattr(self._inside, "since", high)
+            while low > since and session.made_by(low - 1) is None:
+                low -= 1
+            if low < high:
+                tape = session.recorder.tape
+                op = session.recorder.writer.string(_OP)
+                session.name_op(op, _OP)
+                session.mode.log_forward(op, low, high, tape.next_seq(), tape.now())
+            self._inside.since = high
+        except Exception as fault:
+            session.recorder.fault(fault)
 
     def _before_conversion(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         self._session.put_originals()

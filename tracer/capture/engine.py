@@ -31,6 +31,7 @@ from tracer.capture.hooks import HookDict
 from tracer.capture.ledger import LeafState
 from tracer.capture.recorder import packed
 from tracer.capture.rounds import SKIPPED, Skipped
+from tracer.capture.second_order import MadeInPass
 from tracer.capture.uncounted import RunCounter
 from tracer.capture.user_code import TRACER
 from tracer.records.events import Outcome, Pass
@@ -63,6 +64,7 @@ class LivePass:
         self.at: Seat | None = None
         self.leaves: Leaves = {}
         self.failed_at: int | None = None
+        self.made: MadeInPass | None = None
         self._held: list[HookDict] = []
         self._probes: list[NodeProbe | LeafProbe | None] = []
         self._pushed = 0
@@ -242,6 +244,8 @@ class LivePass:
         for probe in self.state.open.values():
             probe.abandon()
         self.state.open.clear()
+        if self.made is not None:
+            self.made.ends()
         self.detach()
 
 
@@ -338,6 +342,9 @@ class Engine:
     def _begin(self, call: _Call) -> LivePass | Unfollowed | None:
         session = self._session
         recorder = session.recorder
+        if _is_capturing():
+            recorder.writer.dropped("passes captured into a CUDA graph, which runs them unseen")
+            return None
         edges = structure.root_edges(call.outputs)
         if not edges:
             return None
@@ -355,7 +362,7 @@ class Engine:
         live = LivePass(session, self._count, graph, walk)
         live.leaves = leaves
         if call.create_graph:
-            live.state.made = session.second_order.follow(graph, site)
+            live.state.made = live.made = session.second_order.follow(graph, site)
         self._enter(live)
         session.ledger.check_data(leaves)
         live.attach()
@@ -409,6 +416,12 @@ class Engine:
             del self._running[live.thread]
             del self._session.recorder.current_pass[live.thread]
         self._session.mode.set_pass(ids[-1] if ids else 0)
+
+
+def _is_capturing() -> bool:
+    """Whether a CUDA graph is being captured: whatever is read then, it would replay each time."""
+    cuda: Any = torch.cuda
+    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())
 
 
 def _is_direct() -> bool:

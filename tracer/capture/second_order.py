@@ -63,14 +63,21 @@ class MadeInPass:
 
     def __call__(self, node: int, low: int, high: int) -> None:
         """Running `node` made the nodes numbered from `low` to before `high`, in this thread."""
-        thread = threading.get_ident()
-        known_until = self._known_until.get(thread, low)
-        if 0 < low - known_until <= _LONGEST_SUM:
-            self._book.enter_sum(known_until, low, self._site)
-        self._known_until[thread] = high
+        self._reach(low)
+        self._known_until[threading.get_ident()] = high
         record = self._graph.nodes[node]
         if record.kind is not NodeKind.CUSTOM:  # what its code did was seen as it ran
             self._book.enter(self._graph, record, low, high)
+
+    def ends(self) -> None:
+        """The pass ends in this thread: what was made last is a sum for `inputs=`."""
+        self._reach(_next_sequence_nr())
+
+    def _reach(self, low: int) -> None:
+        """What was made since the last node ended is the engine's."""
+        known_until = self._known_until.get(threading.get_ident(), low)
+        if 0 < low - known_until <= _LONGEST_SUM:
+            self._book.enter_sum(known_until, low, self._site)
 
 
 def _id(node: Node) -> int:
