@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tracer.capture.session import Session
     from tracer.render.picture import Picture
+    from tracer.render.table import Summary
     from tracer.report.pictures import PassPicture
     from tracer.store.live import LiveWriter
     from tracer.store.writer import TraceWriter
@@ -213,10 +214,10 @@ class Trace:
             selection = replace(selection or Selection(), passes=pass_id)
         return "\n".join(self.timeline_lines(selection))
 
-    def summary(self) -> Group:
+    def summary(self) -> Summary:
         """What the trace holds (what ran, passes, leaves, hooks, cuts), for `rich.print`."""
-        group: Group = import_module("tracer.render.table").summary(self.record)
-        return group
+        page: Summary = import_module("tracer.render.table").summary(self.record)
+        return page
 
     def _repr_svg_(self) -> str | None:
         """The picture of the last pass, for a notebook."""

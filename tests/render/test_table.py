@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from tests.builders import branching, hooks, no_grad, sgd, vector_jacobian
-from tracer.records import EventList, Outcome, Run, TraceRecord
+from tests.render.test_pass_lines import alternating
+from tracer.records import EventList, Outcome, Pause, Run, Site, TraceRecord
 from tracer.render import table
 from tracer.render.table import summary
 
@@ -39,7 +40,7 @@ def test_the_summaries_of_the_examples(
 
 def test_two_hundred_passes_of_one_graph_are_a_row() -> None:
     text = printed(sgd())
-    assert "1–200  loss.backward()  sgd.py:9  graph 1  3 nodes, 1 leaf  0.015 ms each" in text
+    assert "1–200  loss.backward()  sgd.py:9  3 nodes, 1 leaf  0.015 ms each" in text
     assert "200 passes · 1 graph · 1 leaf · 2,200 events" in text
 
 
@@ -60,8 +61,49 @@ def test_a_failed_pass_stands_apart_and_says_how() -> None:
     trace = sgd(3)
     failed = replace(trace.passes[1], outcome=Outcome("RuntimeError", "no"))
     text = printed(replace(trace, passes=(trace.passes[0], failed, trace.passes[2])))
-    assert "raised RuntimeError: no" in text
+    assert "pass 2 failed\n  RuntimeError: no\n" in text
     assert text.count("loss.backward()") == 3
+    assert "raised RuntimeError" in text
+
+
+def test_a_failure_names_the_node_and_the_forward_line() -> None:
+    trace = vector_jacobian()
+    failed = replace(trace.passes[0], outcome=Outcome("ValueError", "no such luck", 2))
+    run = replace(trace.run, outcome="ValueError: no such luck")
+    text = printed(replace(trace, run=run, passes=(failed,)))
+    assert "ended with ValueError\n" in text
+    assert "pass 1 failed at x2 = x1 * m3 (vector_jacobian.py:7)" in text
+    assert "  ValueError: no such luck\n" in text
+
+
+def test_passes_by_turns_are_a_row_each() -> None:
+    text = printed(alternating(20))
+    assert "1–19 (10)  loss.backward()" in text
+    assert "2–20 (10)  generator_loss.backward()" in text
+
+
+def test_pauses_are_told_with_their_place_and_length() -> None:
+    site = Site(1, "hooks.py", 4, expression="tracer.pause()")
+    pauses = [
+        Pause(seq=number, t_ns=number * 1_000_000, resumed=number % 2 == 0, site=site)
+        for number in range(1, 5)
+    ]
+    text = printed(replace(hooks(), events=EventList(tuple(pauses))))
+    assert "paused\n  line 4  2×  2 ms in all\n" in text
+
+
+def test_what_was_left_out_comes_with_how_to_get_it() -> None:
+    dropped = {"passes that every=10 leaves out": 90}
+    text = printed(replace(hooks(), dropped=dropped))
+    assert "passes that every=10 leaves out  90  record them all: leave --every out" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) -> None:
+    for trace in (vector_jacobian(), hooks(), no_grad(3), sgd(), branching(40)):
+        assert max(map(len, printed(trace, width).splitlines())) <= width
+    leaves = printed(vector_jacobian(), 40).partition("leaves\n")[2]
+    assert leaves.startswith("  m1  (3,2) f32  .grad 10  from 1 pass\n")
 
 
 def test_what_is_missing_is_said() -> None:
@@ -76,7 +118,7 @@ def test_long_lists_are_cut_and_counted() -> None:
 
 
 def test_a_summary_of_too_many_events_says_how_far_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "_MOST_EVENTS", 5)
+    monkeypatch.setattr(table, "MOST_EVENTS", 5)
     assert "leaves, hooks and cuts as of the first 5 events" in printed(no_grad())
 
 

@@ -51,7 +51,7 @@ def lines_of(renderable: RenderableType) -> Iterator[str]:
         color_system="standard" if color else None,
     )  # fmt: skip
     console.print(renderable)
-    return iter(out.getvalue().splitlines())
+    return (line.rstrip() for line in out.getvalue().splitlines())
 
 
 def print_lines(lines: Iterable[str]) -> bool:

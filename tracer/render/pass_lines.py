@@ -14,7 +14,7 @@ from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns, Tone
 from tracer.render.pass_facts import PassFacts, facts_of_passes
-from tracer.render.stretches import Part, Repeat, fold_run, marks_in, marks_of
+from tracer.render.stretches import Part, Repeat, fold_run, marks_in, marks_of, places_in
 
 _FEW_LEAVES = 2
 _STEPS = (1, 2, 5)
@@ -105,7 +105,7 @@ class _PassTeller:
         """Tell the first round in full, and the others in stretches of growing length."""
         for part in repeat.parts:
             yield from self._part(part)
-        places = list(_places(repeat.parts))
+        places = list(places_in(repeat.parts))
         marks = sum(map(marks_in, repeat.parts))
         done = 1
         for end in _growing(repeat.times):
@@ -205,16 +205,6 @@ def _growing(times: int) -> Iterator[int]:
         yield end
         step += 1
     yield times
-
-
-def _places(parts: Sequence[Part]) -> Iterator[int]:
-    """For each pass of a round in order, the number of the pass that it is like."""
-    for part in parts:
-        if isinstance(part, Repeat):
-            inner = list(_places(part.parts))
-            yield from inner * part.times
-        elif isinstance(part.item, Pass):
-            yield part.item.id
 
 
 def _time(record: Pass) -> str:

@@ -57,6 +57,15 @@ def marks_in(part: Part) -> int:
     return part.times * sum(map(marks_in, part.parts))
 
 
+def places_in(parts: Sequence[Part]) -> Iterator[int]:
+    """For each pass in order, the number of the one in the first round that it is like."""
+    for part in parts:
+        if isinstance(part, Repeat):
+            yield from list(places_in(part.parts)) * part.times
+        elif isinstance(part.item, Pass):
+            yield part.item.id
+
+
 def _in_order(passes: Sequence[Pass], marks: Sequence[Mark]) -> Iterator[Item]:
     place = 0
     for record in passes:
@@ -67,12 +76,17 @@ def _in_order(passes: Sequence[Pass], marks: Sequence[Mark]) -> Iterator[Item]:
     yield from marks[place:]
 
 
-def _once(item: Item) -> Once:
+def likeness(item: Item) -> Hashable:
+    """What two passes, or two marks, have in common that are alike."""
     if isinstance(item, Mark):
-        return Once(item, _DIGITS.sub("#", item.text))
+        return _DIGITS.sub("#", item.text)
     site = item.site.id if item.site is not None else 0
     outcome = item.outcome.error, item.outcome.node, item.end_ns is None
-    return Once(item, (item.graph, site, item.kind, item.parent is None, outcome))
+    return item.graph, site, item.kind, item.parent is None, outcome
+
+
+def _once(item: Item) -> Once:
+    return Once(item, likeness(item))
 
 
 def _fold(parts: Sequence[Part]) -> tuple[Part, ...]:

@@ -2,221 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from tracer.records import words
-from tracer.records.events import (
-    Accumulate,
-    DataWrite,
-    Forward,
-    GradWrite,
-    Hook,
-    HookAdded,
-    HookRemoved,
-    HookRun,
-    Leaf,
-    Pass,
-)
-from tracer.records.graph import Site
+from tracer.records.events import Leaf, Pass
 from tracer.records.passes import main_file
-from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
+from tracer.render.fitted_rows import Column, Row, fitted_rows
+from tracer.render.left_at_the_end import MOST_EVENTS, HookNow, LeafNow, Seen, look_through
 from tracer.render.plot import leaf_series, sparkline
+from tracer.render.stretches import fold_run, likeness, places_in
+from tracer.render.why_none import why_none
 
 _MOST_ROWS = 24
-_MOST_EVENTS = 300_000
+_MOST_FAILURES = 3
 _PLOTTED_LEAVES = 4
 _MANY_PASSES = 12
-_KINDS = (
-    Accumulate.kind, GradWrite.kind, DataWrite.kind, HookAdded.kind, HookRemoved.kind, HookRun.kind,
-    Forward.kind,
-)  # fmt: skip
 
-Row = Sequence[str]
+_FIXED = Column()
+_PASSES = (_FIXED, Column(12), Column(10, leave=1), Column(leave=4), Column(leave=3),
+           Column(leave=2), Column(16, leave=5))  # fmt: skip
+_LEAVES = (Column(28), Column(leave=2), Column(10, leave=4), Column(12), Column(leave=1),
+           Column(leave=3), Column(leave=5))  # fmt: skip
+_SPARKS = (Column(10), Column(12), Column(8, leave=1))
+_NONE = (Column(12), Column(20), Column(10, leave=1))
+_HOOKS = (Column(12), Column(14), _FIXED, Column(leave=2), Column(leave=1))
+_CUTS = (_FIXED, Column(8), _FIXED, Column(16))
+_GAPS = (Column(24), _FIXED, Column(12, leave=1))
+_PAUSES = (Column(8), _FIXED, _FIXED)
+
+_ADVICE = {
+    "every=": "record them all: leave --every out",
+    "keep to last": "keep more: a greater --last",
+    "keep to max_bytes": "keep more: a greater --max-bytes",
+    "max_bytes left no room": "keep more: a greater --max-bytes",
+    "which line made their nodes": "run backward sooner, or record a shorter part",
+}
+"""How to get what was left out, by words of its reason."""
 
 
-def summary(trace: TraceRecord) -> Group:
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a trace holds, for `rich` to print as wide as there is room."""
+
+    trace: TraceRecord
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from _page(self.trace, options.max_width)
+
+
+def summary(trace: TraceRecord) -> Summary:
     """Say what a trace holds, for `rich` to print; long lists say how many more there are."""
-    seen = _look_through(trace)
+    return Summary(trace)
+
+
+def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
+    seen = look_through(trace, most=MOST_EVENTS)
+    yield from _what_ran(trace)
+    yield from _failures(trace)
+    leaves = [_leaf_row(leaf, seen.leaves[leaf.id]) for leaf in trace.leaves.values()]
     sections = (
-        ("passes", _passes(trace)),
-        ("leaves", [_leaf_row(leaf, seen.leaves[leaf.id]) for leaf in trace.leaves.values()]),
-        ("over passes", list(_sparks(trace))),
-        ("hooks", _hooks(trace, seen)),
-        ("cuts", _cuts(trace, seen)),
-        ("not recorded", [(reason, f"{count:,}") for reason, count in trace.dropped.items()]),
+        ("passes", list(_passes(trace)), _PASSES, ""),
+        ("leaves", leaves, _LEAVES, ""),
+        ("over passes", list(_sparks(trace)), _SPARKS, ""),
+        ("no gradient", list(why_none(trace, seen)), _NONE, ""),
+        ("hooks", [_hook_row(now, main_file(trace)) for now in seen.hooks.values()], _HOOKS, ""),
+        ("cuts", list(_cuts(trace, seen)), _CUTS, ""),
+        ("paused", list(_pauses(trace, seen)), _PAUSES, "red"),
+        ("not recorded", list(_gaps(trace)), _GAPS, "red"),
     )
-    parts: list[RenderableType] = [Text(_what_ran(trace), "bold"), *map(Text, _about(trace))]
-    for name, rows in sections:
+    for name, rows, columns, style in sections:
         if rows:
-            parts += ["", Text(name, "bold"), *_listed(rows)]
+            yield from _section(name, rows, columns, style, width)
     if seen.cut_short:
-        parts += ["", Text(f"leaves, hooks and cuts as of the first {_MOST_EVENTS:,} events")]
+        yield from ("", Text(f"leaves, hooks and cuts as of the first {MOST_EVENTS:,} events"))
     if not trace.complete:
-        parts += ["", Text("the recording was cut short: it ends at its last write", "bold red")]
-    return Group(*parts)
+        yield from (
+            "", Text("the recording was cut short: it ends at its last write", "bold red")
+        )  # fmt: skip
 
 
-def _listed(rows: Sequence[Row]) -> Iterator[RenderableType]:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in range(1 + len(rows[0])):
-        table.add_column(overflow="fold", no_wrap=column < 2)
-    for row in rows[:_MOST_ROWS]:
-        table.add_row("", *(Text(words.one_line(cell)) for cell in row))
-    yield table
+def _section(
+    name: str, rows: Sequence[Row], columns: Sequence[Column], style: str, width: int
+) -> Iterator[RenderableType]:
+    yield from ("", Text(name, "bold"))
+    for line in fitted_rows(rows[:_MOST_ROWS], columns, width=width):
+        yield Text(line, style, no_wrap=True, overflow="crop")
     if len(rows) > _MOST_ROWS:
-        yield Text(f"  … and {len(rows) - _MOST_ROWS:,} more")
+        yield Text(f"  … and {len(rows) - _MOST_ROWS:,} more", "dim")
 
 
-def _what_ran(trace: TraceRecord) -> str:
+# ---- what ran, and how it went
+
+
+def _what_ran(trace: TraceRecord) -> Iterator[RenderableType]:
     run = trace.run
     command = " ".join(run.argv) or run.script or "a recording"
     rank = f" · rank {run.rank} of {run.world_size}" if run.world_size > 1 else ""
-    outcome = "" if run.outcome in ("", "ok") else f" · {run.outcome}"
-    return words.one_line(f"{command}{rank}{outcome}")
-
-
-def _about(trace: TraceRecord) -> Iterator[str]:
-    run = trace.run
+    yield Text(words.one_line(f"{command}{rank}"), "bold")
+    if run.outcome not in ("", "ok"):
+        yield Text(words.shorten(f"ended with {_ending(trace)}", 200), "bold red")
     versions = [f"{name} {version}" for name, version in run.versions]
     began = ""
     if run.started:
         when = datetime.fromtimestamp(run.started, tz=timezone.utc)
         began = f"{when:%Y-%m-%d %H:%M:%S} UTC"
-    yield words.one_line(" · ".join(part for part in (began, run.host, *versions) if part))
+    about = words.one_line(" · ".join(part for part in (began, run.host, *versions) if part))
+    yield Text(about, "dim")
     counts = (
         words.count(len(trace.passes), "pass"), words.count(len(trace.graphs), "graph"),
         words.count(len(trace.leaves), "leaf"), words.count(len(trace.events), "event"),
     )  # fmt: skip
-    yield " · ".join(counts)
+    yield Text(" · ".join(counts))
     if run.limits:
-        yield words.one_line(f"recorded with {run.limits}")
+        yield Text(words.one_line(f"recorded with {run.limits}"))
+
+
+def _ending(trace: TraceRecord) -> str:
+    """The exception that ended the run: only its type where a pass that raised it is told of."""
+    error, _, message = trace.run.outcome.partition(": ")
+    told = any(record.outcome.message == message for record in trace.passes if message)
+    return error if told else trace.run.outcome
+
+
+def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
+    """Each pass that raised: at which node, from which line, with its message in full."""
+    failed = [record for record in trace.passes if not record.outcome.ok]
+    for record in failed[:_MOST_FAILURES]:
+        node = record.outcome.node
+        at = ""
+        if node is not None:
+            graph = trace.graphs[record.graph]
+            site = graph.nodes[node].site
+            place = f" ({words.file_line(site)})" if site is not None else ""
+            at = f" at {words.titles(graph)[node]}{place}"
+        yield from ("", Text(words.one_line(f"pass {record.id} failed{at}"), "bold red"))
+        message = words.one_line(f"{record.outcome.error}: {record.outcome.message}")
+        yield Padding(Text(message, "red"), (0, 0, 0, 2))
+    if len(failed) > _MOST_FAILURES:
+        yield Text(f"… and {words.count(len(failed) - _MOST_FAILURES, 'more pass')} failed", "red")
 
 
 # ---- passes
 
 
-def _passes(trace: TraceRecord) -> list[Row]:
-    """Runs of passes that have the same graph, call and outcome, a row each."""
-    runs: list[list[Pass]] = []
-    for record in trace.passes:
-        if runs and _alike(runs[-1][-1], record):
-            runs[-1].append(record)
-        else:
-            runs.append([record])
-    return [_pass_row(run) for run in runs]
+def _passes(trace: TraceRecord) -> Iterator[Row]:
+    """Passes in order; of what repeats, a row for each sort of pass in it."""
+    place = 0
+    for part in fold_run(trace.passes):
+        records = trace.passes[place : place + sum(1 for _ in places_in([part]))]
+        place += len(records)
+        alike: dict[Hashable, list[Pass]] = {}
+        for record in records:
+            alike.setdefault(likeness(record), []).append(record)
+        for run in alike.values():
+            yield _pass_row(run, several_graphs=len(trace.graphs) > 1)
 
 
-def _alike(one: Pass, other: Pass) -> bool:
-    return (one.graph, one.site, one.kind, one.parent, one.outcome) == (
-        other.graph, other.site, other.kind, other.parent, other.outcome,
-    )  # fmt: skip
-
-
-def _pass_row(run: Sequence[Pass]) -> Row:
+def _pass_row(run: Sequence[Pass], *, several_graphs: bool) -> Row:
     first, last = run[0], run[-1]
     call = first.site.text if first.site is not None and first.site.text else f"{first.kind}()"
     took = [record.end_ns - record.begin_ns for record in run if record.end_ns is not None]
     time = words.duration(sum(took) // len(took)) if took else "did not end"
-    inside = f"inside pass {first.parent}" if first.parent is not None else ""
-    failed = "" if first.outcome.ok else f"raised {first.outcome.error}: {first.outcome.message}"
+    apart = last.id - first.id + 1 > len(run)
+    notes = [f"inside pass {first.parent}"] if first.parent is not None else []
+    notes += [f"raised {first.outcome.error}"] if not first.outcome.ok else []
     return (
-        f"{first.id}" if len(run) == 1 else f"{first.id}–{last.id}",
-        words.shorten(call, 48),
+        f"{first.id}" if len(run) == 1 else f"{first.id}–{last.id}" + f" ({len(run):,})" * apart,
+        call,
         words.file_line(first.site) if first.site is not None else "",
-        f"graph {first.graph}",
+        f"graph {first.graph}" if several_graphs else "",
         words.counts(first.node_count, first.leaf_count),
         time + (" each" if len(took) > 1 else ""),
-        words.shorten(" · ".join(part for part in (inside, failed) if part), 80),
+        " · ".join(notes),
     )
 
 
-# ---- what the events tell
+# ---- what the events leave
 
 
-@dataclass(slots=True)
-class _LeafNow:
-    """A leaf as the trace leaves it."""
-
-    value: Gradient | None
-    grad: Gradient | None
-    passes: int = 0
-    writes: int = 0
-
-
-@dataclass(slots=True)
-class _HookNow:
-    """A hook as the trace leaves it."""
-
-    hook: Hook
-    runs: int = 0
-    changed: int = 0
-    removed: bool = False
-    removed_at: Site | None = None
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What the events say of leaves, hooks and cuts; `cut_short` where there were too many."""
-
-    leaves: dict[int, _LeafNow]
-    hooks: dict[int, _HookNow] = field(default_factory=dict)
-    cuts: dict[tuple[str, Site | None], tuple[int, dict[str, None]]] = field(default_factory=dict)
-    cut_short: bool = False
-
-
-def _look_through(trace: TraceRecord) -> _Seen:
-    seen = _Seen({leaf.id: _LeafNow(leaf.value, leaf.grad) for leaf in trace.leaves.values()})
-    events = trace.events.select(kinds=_KINDS)
-    for event in islice(events, _MOST_EVENTS):
-        if isinstance(event, (HookAdded, HookRemoved, HookRun)):
-            _note_hook(seen, event)
-        elif isinstance(event, (Accumulate, GradWrite, DataWrite)):
-            leaf = seen.leaves.get(event.leaf)
-            if leaf is not None:
-                _note_leaf(leaf, event)
-        elif isinstance(event, Forward) and event.cut is not None:
-            key = event.cut.kind, event.cut.region or event.site
-            count, names = seen.cuts.get(key, (0, {}))
-            names.update(dict.fromkeys(name for name in event.cut.tensors if name))
-            seen.cuts[key] = count + 1, names
-    seen.cut_short = next(events, None) is not None
-    return seen
-
-
-def _note_hook(seen: _Seen, event: HookAdded | HookRemoved | HookRun) -> None:
-    now = seen.hooks.setdefault(event.hook.id, _HookNow(event.hook))
-    if isinstance(event, HookRun):
-        now.runs += 1
-        now.changed += event.changed
-    elif isinstance(event, HookRemoved):
-        now.removed, now.removed_at = True, event.site
-
-
-def _note_leaf(leaf: _LeafNow, event: Accumulate | GradWrite | DataWrite) -> None:
-    if isinstance(event, DataWrite):
-        leaf.value = event.after
-        leaf.writes += 1
-        return
-    leaf.grad = event.after
-    leaf.passes += isinstance(event, Accumulate)
-
-
-def _leaf_row(leaf: Leaf, now: _LeafNow) -> Row:
+def _leaf_row(leaf: Leaf, now: LeafNow) -> Row:
+    writes = [f"written {now.writes:,}×"] if now.writes else []
+    ledger = [f"cleared {now.cleared:,}×"] if now.cleared else []
+    ledger += [f"changed {now.grad_writes:,}×"] if now.grad_writes else []
     return (
-        words.shorten(leaf.name or "(no name)", 48),
+        leaf.name or "(no name)",
         words.meta(leaf.meta),
         f"= {words.tensor(now.value, norm='‖x‖')}" if now.value is not None else "",
         f".grad {words.tensor(now.grad)}",
         f"from {words.count(now.passes, 'pass')}",
-        f"written {now.writes:,}×" if now.writes else "",
+        ", ".join(ledger),
+        ", ".join(writes),
     )
 
 
@@ -230,30 +212,38 @@ def _sparks(trace: TraceRecord) -> Iterator[Row]:
             yield series.name, sparkline(series.values), f"{first} → {last}"
 
 
-def _hooks(trace: TraceRecord, seen: _Seen) -> list[Row]:
-    return [_hook_row(now, main_file(trace)) for now in seen.hooks.values()]
-
-
-def _hook_row(now: _HookNow, script: str) -> Row:
+def _hook_row(now: HookNow, script: str) -> Row:
     hook = now.hook
     added = "added before the trace"
     if hook.added is not None:
         added = f"added {words.place(hook.added, beside=script)}"
     removed = f"removed {words.place(now.removed_at, beside=script)}".strip()
+    ran = f"ran {now.runs:,}×, changed {now.changed:,}"
     return (
-        words.shorten(hook.text, 48),
+        hook.text,
         f"{hook.kind} on {hook.subject}".removesuffix(" on "),
-        f"ran {now.runs:,}×, changed {now.changed:,}",
+        f"{ran}, raised {now.raised:,}" if now.raised else ran,
         added,
         removed if now.removed else "never removed",
     )
 
 
-def _cuts(trace: TraceRecord, seen: _Seen) -> list[Row]:
-    return [
-        (
-            kind, words.place(site, beside=main_file(trace)), f"{count:,}×",
-            words.shorten(f"nothing flows back to {', '.join(names)}", 80) if names else "",
-        )
-        for (kind, site), (count, names) in seen.cuts.items()
-    ]  # fmt: skip
+def _cuts(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
+    for cut in seen.cuts.values():
+        names = ", ".join(cut.names)
+        yield (
+            cut.kind, words.place(cut.site, beside=main_file(trace)), f"{cut.count:,}×",
+            f"nothing flows back to {names}" if names else "",
+        )  # fmt: skip
+
+
+def _pauses(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
+    for pause in seen.pauses.values():
+        place = words.place(pause.site, beside=main_file(trace)) or "somewhere"
+        yield place, f"{pause.count:,}×", f"{words.duration(pause.ns)} in all"
+
+
+def _gaps(trace: TraceRecord) -> Iterator[Row]:
+    for reason, count in trace.dropped.items():
+        advice = (text for words_of, text in _ADVICE.items() if words_of in reason)
+        yield reason, f"{count:,}", next(advice, "")

@@ -1,0 +1,80 @@
+"""Why a `.grad` is None: never reached, failed before, frozen, cut off, or not a leaf."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.builders import hooks, vector_jacobian
+from tracer.records import Cut, EventList, Forward, Outcome, Site, TraceRecord
+from tracer.render.left_at_the_end import look_through
+from tracer.render.why_none import why_none
+
+SITE = Site(70, "vector_jacobian.py", 4, expression="m3.detach()")
+
+
+def reasons(trace: TraceRecord) -> dict[str, str]:
+    """The reason for each name."""
+    return {name: reason for name, reason, _ in why_none(trace, look_through(trace))}
+
+
+def never_accumulated(**change: object) -> TraceRecord:
+    """The first example without what the engine added to m3."""
+    trace = vector_jacobian()
+    events = [e for e in trace.events if not (e.kind == "accumulate" and e.leaf == 3)]
+    record = replace(trace.passes[0], **change)
+    return replace(trace, passes=(record,), events=EventList(tuple(events)))
+
+
+def cut(kind: str, name: str) -> Forward:
+    """A cut of that kind that the tensor of that name is lost in."""
+    return Forward(seq=900, op="Tensor.detach", site=SITE, cut=Cut(kind, (name,)))
+
+
+def with_cut(trace: TraceRecord, kind: str, name: str) -> TraceRecord:
+    """The trace with such a cut in the end."""
+    return replace(trace, events=EventList((*trace.events, cut(kind, name))))
+
+
+def test_leaves_that_received_something_are_not_in_it() -> None:
+    assert set(reasons(vector_jacobian())) == {"x1", "x2", "y"}
+
+
+def test_what_is_no_leaf_says_so_with_the_line_that_asked() -> None:
+    rows = list(why_none(vector_jacobian(), look_through(vector_jacobian())))
+    assert rows[0] == ("x1", "not a leaf: retain_grad() keeps its .grad", "line 12")
+
+
+def test_a_pass_that_failed_is_the_reason() -> None:
+    trace = never_accumulated(outcome=Outcome("RuntimeError", "no", 2))
+    assert reasons(trace)["m3"] == "pass 1 raised RuntimeError before it got there"
+
+
+def test_autograd_grad_leaves_grad_alone() -> None:
+    assert "only torch.autograd.grad() ran" in reasons(never_accumulated(kind="grad"))["m3"]
+
+
+def test_inputs_that_leave_it_out_are_the_reason() -> None:
+    trace = never_accumulated(inputs=("m1",))
+    assert reasons(trace)["m3"] == "not among the inputs= of the passes that lead to it"
+
+
+def test_a_leaf_that_no_graph_leads_to_is_not_reached() -> None:
+    trace = hooks()
+    other = replace(trace.leaves[1], id=2, name="w")
+    trace = replace(trace, leaves={**trace.leaves, 2: other})
+    assert reasons(trace) == {"w": "not reached from the root of any pass"}
+
+
+def test_a_cut_is_the_reason_with_its_line() -> None:
+    trace = with_cut(never_accumulated(), "detach", "m3")
+    assert ("m3", "cut off by detach", "line 4") in list(why_none(trace, look_through(trace)))
+
+
+def test_a_frozen_leaf_says_what_froze_it() -> None:
+    trace = with_cut(never_accumulated(), "requires_grad_(False)", "m3")
+    assert reasons(trace)["m3"] == "frozen by requires_grad_(False)"
+
+
+def test_a_tensor_that_no_pass_met_is_told_by_what_cut_it_off() -> None:
+    assert reasons(with_cut(hooks(), "detach", "unused")) == {"unused": "cut off by detach"}
+    assert reasons(with_cut(hooks(), "detach", "v")) == {}
