@@ -58,7 +58,7 @@ REGIONS: dict[RegionRole, Look] = {
 }
 """A frame by why its boxes stand together; a group's is empty, a cut's dashed."""
 
-SCALE = ("#f1f6fd", "#d9e8fb", "#b9d5f7", "#97c1f2", "#74abec")
+SCALE = ("#f4f8fe", "#deebfb", "#c3dbf8", "#a6caf4", "#8ab9f0")
 """Fills from little to much; printed in grey they still go from light to dark. All text on a shade
 is in `INK`, but for the strips of leaves."""
 
@@ -88,8 +88,8 @@ DARK: dict[str, str] = {
     "#fdfdfe": "#161b22", "#8c959d": "#6e7683", "#ddf4ff": "#0b2540", "#0969da": "#4493f8",
     "#fffffe": "#0d1118", "#afb8c0": "#545d68", "#eff1f3": "#21262d", "#57606c": "#768390",
     "#8c959c": "#6e7684", "#fefefe": "#0d1119", "#dafbe0": "#12291a",
-    "#f1f6fd": "#101c2b", "#d9e8fb": "#12294a", "#b9d5f7": "#143868", "#97c1f2": "#174886",
-    "#74abec": "#1b59a4", "#dbe9fb": "#132c4d", "#fde4cf": "#47290f", "#dcf2d9": "#153a1c",
+    "#f4f8fe": "#101c2b", "#deebfb": "#12294a", "#c3dbf8": "#143868", "#a6caf4": "#174886",
+    "#8ab9f0": "#1b59a4", "#dbe9fb": "#132c4d", "#fde4cf": "#47290f", "#dcf2d9": "#153a1c",
     "#f5dbe6": "#451a2e", "#e6def8": "#2d2050", "#f7efc6": "#3d3508", "#d3efec": "#0d3a36",
     "#e5e7ea": "#2a2f36",
     "#116329": "#56d364", "#7d4e00": "#e3b341",
