@@ -17,6 +17,7 @@ from tracer.records.events import Pass
 from tracer.records.graph import Graph
 from tracer.records.limits import ALL_THERE_IS, Limits, limits
 from tracer.records.picking import Selection
+from tracer.records.tensors import Gradient
 from tracer.records.trace import Run, TraceRecord
 from tracer.records.view import View
 
@@ -114,6 +115,21 @@ class Trace:
                 return one
         last = passes[-1].id
         raise NotInTraceError(f"there is no pass {pass_id}: the trace holds passes 1 to {last}.")
+
+    def gradients(
+        self, name: str = "", *, pass_id: int | None = None
+    ) -> dict[str, Gradient | None]:
+        """What tensors received in one pass (the last by default), leaves or not, by their names.
+
+        `name` is a variable (`h`, `h[t=3]`), a module's path (`encoder.layers.0`), `file.py:12` or
+        a node's name; without it all that have a name, in the order in which the pass ran. It is
+        what `retain_grad()` would have given: None for what received nothing. Raises
+        NotInTraceError where nothing is called so, or there is no such pass.
+        """
+        found: dict[str, Gradient | None] = import_module("tracer.transforms.gradients").gradients(
+            self.record, self.find_pass(pass_id).id, name
+        )
+        return found
 
     def dot(self, view: View | None = None, *, pass_id: int | None = None, like: str = "") -> str:
         """The picture of one pass (the last by default) as DOT text."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tracer.capture.variables import Scope
 from tracer.records.graph import ModuleRef
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class _ThreadState(threading.local):
         self.stack: list[ModuleRef] = []
         self.paths: dict[int, str] = {}
         self.root = ""
+        self.outermost: weakref.ref[torch.nn.Module] | None = None
 
 
 class Modules:
@@ -74,6 +76,7 @@ class Modules:
         cls = type(module).__name__
         if not self._local.stack:
             self._local.root = self._root_name(cls)
+            self._local.outermost = weakref.ref(module)
             self._local.paths = self._paths_below(module)
         path = self._local.paths.get(id(module))
         if path is None:
@@ -107,6 +110,12 @@ class Modules:
     def path_of(self, module: torch.nn.Module) -> str:
         """The path that a module was last called by, or its class."""
         return self._known.get(module, type(module).__name__)
+
+    def running_scope(self) -> Scope | None:
+        """The outermost module that is running, as a variable of the name it was called by."""
+        held = self._local.outermost
+        outermost = held() if held is not None and self._local.stack else None
+        return None if outermost is None else Scope({self._local.root: outermost}, frozenset())
 
     def ref(self, module_id: int) -> ModuleRef | None:
         """The module of that id."""

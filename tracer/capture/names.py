@@ -66,8 +66,13 @@ class NameBook:
         self._vain = 0
         self._wait = 0
 
-    def names(self, tensors: Mapping[int, Tensor], frame: FrameType | None) -> dict[int, str]:
-        """Give the names of leaves by key, as seen from `frame`; those without one are left out."""
+    def names(
+        self, tensors: Mapping[int, Tensor], frame: FrameType | None, *, first: Scope | None = None
+    ) -> dict[int, str]:
+        """Give the names of leaves by key, as seen from `frame`; those without one are left out.
+
+        What is reached from `first` as closely as from a frame is named by that.
+        """
         found: dict[int, str] = {}
         unknown: dict[int, Tensor] = {}
         for key, tensor in tensors.items():
@@ -76,10 +81,13 @@ class NameBook:
                 unknown[key] = tensor
             elif entry[1]:
                 found[key] = entry[1]
-        return found | self._learn(unknown, frame) if unknown else found
+        return found | self._learn(unknown, frame, first) if unknown else found
 
-    def _learn(self, unknown: dict[int, Tensor], frame: FrameType | None) -> dict[int, str]:
-        scopes = list(read_scopes(frame, self._is_user, self._loops))
+    def _learn(
+        self, unknown: dict[int, Tensor], frame: FrameType | None, first: Scope | None
+    ) -> dict[int, str]:
+        scopes = [] if first is None else [first]
+        scopes += read_scopes(frame, self._is_user, self._loops)
         found = self._in_variables(unknown, scopes)
         self._remember({key: unknown[key] for key in found}, found)
         rest = {key: tensor for key, tensor in unknown.items() if key not in found}

@@ -339,7 +339,7 @@ class Session:
         unnamed = {state.id: leaf for leaf, state in leaves.values() if not state.name}
         if not unnamed:
             return
-        found = self.names.names(unnamed, sys._getframe())
+        found = self.names.names(unnamed, sys._getframe(), first=self.modules.running_scope())
         for leaf, state in leaves.values():
             name = found.get(state.id, "")
             if name and not state.name:
@@ -425,6 +425,9 @@ class Session:
     def _enter_step(self, optimizer: Any, name: str) -> None:
         recorder = self.recorder
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        wanting = [p for p in parameters if p.requires_grad and self.ledger.find(p) is None]
+        if wanting:  # no pass has reached them: that is worth telling
+            self._name({k: (p, self.ledger.leaf(p)) for k, p in enumerate(wanting)})
         states = [self.ledger.find(parameter) for parameter in parameters]
         recorder.emit(
             OptimizerStep(

@@ -253,7 +253,7 @@ def titles(graph: Graph) -> tuple[str, ...]:
 
 def node_title(node: Node, *, inner: bool = False) -> str:
     """What to call one node; `inner` says that its expression made others too (see `titles`)."""
-    names, site = ", ".join(_in_loops(name, node.loops) for name in node.variables), node.site
+    names, site = ", ".join(names_of(node)), node.site
     if node.is_leaf:
         return names or "leaf without a name"
     if site is None or not site.expression:
@@ -265,6 +265,11 @@ def node_title(node: Node, *, inner: bool = False) -> str:
     if site.expression == site.statement:  # an augmented assignment, which names its target itself
         return f"{site.expression}{_loops(node)}"
     return f"{names} = {site.expression}"
+
+
+def names_of(node: Node) -> tuple[str, ...]:
+    """The names of what a node made, each with where the loops around it stood: `h[t=3]`."""
+    return tuple(_in_loops(name, node.loops) for name in node.variables)
 
 
 def _in_loops(name: str, loops: Sequence[tuple[str, str]]) -> str:

@@ -16,9 +16,10 @@ _MOST_COMPARED = 5_000
 def find_nodes(graph: Graph, target: int | str) -> tuple[int, ...]:
     """Find the nodes that a node id, variable, module path, `file:line` or node name means.
 
-    The first of these that fits counts, in that order; a module's path means all nodes in it. It
-    and a variable's may lack their beginning (`h.3` for `model.h.3`). The ids come in ascending
-    order. Raises NotInTraceError, with the names that come close, where none fits.
+    The first of these that fits counts, in that order; a module's path means all nodes in it, and a
+    variable of a loop (`h`) all that it was, unless it is said which (`h[t=3]`). A path may lack
+    its beginning (`h.3` for `model.h.3`). The ids come in ascending order. Raises NotInTraceError,
+    with the names that come close, where none fits.
     """
     text = str(target)
     if text.isdecimal() and int(text) < len(graph.nodes):
@@ -47,7 +48,7 @@ def _some_of(known: list[str]) -> str:
 
 
 def _has_variable(node: Node, text: str) -> bool:
-    return text in node.variables
+    return text in node.variables or text in words.names_of(node)
 
 
 def _ends_variable(node: Node, text: str) -> bool:
@@ -86,4 +87,4 @@ def _names(node: Node) -> tuple[str, ...]:
     lines = (words.file_line(node.site),) if node.site is not None else ()
     parts = module_of(node).split(".")
     modules = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return (*node.variables, *modules, *lines, node.name)
+    return (*words.names_of(node), *modules, *lines, node.name)
