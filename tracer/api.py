@@ -16,6 +16,7 @@ from tracer.errors import NotInTraceError, OptionError, TracerError
 from tracer.records.events import Pass
 from tracer.records.graph import Graph
 from tracer.records.limits import ALL_THERE_IS, Limits, limits
+from tracer.records.passes import find_pass
 from tracer.records.picking import Selection
 from tracer.records.tensors import Gradient
 from tracer.records.trace import Run, TraceRecord
@@ -108,13 +109,7 @@ class Trace:
         passes = self.passes
         if not passes:
             raise NotInTraceError("no backward pass was recorded, so there is nothing to draw.")
-        if pass_id is None:
-            return passes[-1]
-        for one in passes:
-            if one.id == pass_id:
-                return one
-        last = passes[-1].id
-        raise NotInTraceError(f"there is no pass {pass_id}: the trace holds passes 1 to {last}.")
+        return passes[-1] if pass_id is None else find_pass(self.record, pass_id)
 
     def gradients(
         self, name: str = "", *, pass_id: int | None = None

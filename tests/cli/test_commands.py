@@ -153,7 +153,7 @@ def test_misuse_is_status_2(trace: Path, arguments: list[str], error: str) -> No
     [
         (
             ["draw", "run.trace", "--pass", "7"],
-            "there is no pass 7: the trace holds passes 1 to 2.",
+            "there is no pass 7 in this trace: it has passes 1 to 2",
         ),
         (["timeline", "run.trace", "--pass", "0"], "there is no pass 0"),
         (

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.builders import branching, hooks, no_grad, sgd, vector_jacobian
 from tests.render.test_pass_lines import alternating
 from tracer.records import EventList, Outcome, Pause, Run, Site, TraceRecord
-from tracer.render import table
+from tracer.render import left_at_the_end, table
 from tracer.render.table import summary
 
 
@@ -118,8 +118,15 @@ def test_long_lists_are_cut_and_counted() -> None:
 
 
 def test_a_summary_of_too_many_events_says_how_far_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MOST_EVENTS", 5)
-    assert "leaves, hooks and cuts as of the first 5 events" in printed(no_grad())
+    whole = printed(no_grad())
+    for module in (table, left_at_the_end):
+        monkeypatch.setattr(module, "FIRST_EVENTS", 2)
+        monkeypatch.setattr(module, "LAST_EVENTS", 4)
+    text = printed(no_grad())
+    assert "of leaves, hooks and cuts, what the first 2 and the last 4 events say" in text
+    assert [line for line in text.splitlines() if ".grad" in line] == [
+        line for line in whole.splitlines() if ".grad" in line
+    ]
 
 
 def test_an_empty_trace_has_a_summary() -> None:

@@ -20,6 +20,11 @@ class TimelessLog:
     def __len__(self) -> int:
         return len(self.log)
 
+    @property
+    def last_seq(self) -> int:
+        """The greatest `seq` of all events, 0 where there is none."""
+        return self.log.last_seq
+
     def select(
         self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
     ) -> Iterator[Event]:

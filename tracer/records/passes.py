@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from tracer.errors import NotInTraceError
 from tracer.records.events import Accumulate, Event, HookRun, NodeRun, Pass, PassBegin, PassEnd
@@ -84,6 +86,27 @@ class PassView:
         return run.received[input_nr] if run and input_nr < len(run.received) else None
 
 
+@dataclass(frozen=True, slots=True)
+class PassSort:
+    """Passes that have the same graph, call, kind and outcome, and all or none of which are inside
+    others, were given `inputs=`, and ended: the first and the last of them, how many they are, and
+    what they took on average."""
+
+    first: Pass
+    last: Pass
+    count: int
+    mean_ns: int | None
+
+
+@runtime_checkable
+class SortedPasses(Protocol):
+    """Passes that know their own sorts without one being made of each."""
+
+    def sorts(self) -> list[PassSort]:
+        """The sorts of passes there are, in the order of their firsts."""
+        ...
+
+
 def main_file(trace: TraceRecord) -> str:
     """The file that needs no naming: the script, else the one that calls backward first."""
     site = trace.passes[0].site if trace.passes else None
@@ -94,15 +117,53 @@ def main_file(trace: TraceRecord) -> str:
 def find_pass(trace: TraceRecord, pass_id: int) -> Pass:
     """Find a pass by its number; raises `NotInTraceError` that says which there are."""
     passes = trace.passes
-    if 0 < pass_id <= len(passes) and passes[pass_id - 1].id == pass_id:
-        return passes[pass_id - 1]
-    for record in passes:
-        if record.id == pass_id:
-            return record
+    position = position_of(passes, pass_id)
+    if position is not None:
+        return passes[position]
     if not passes:
         raise NotInTraceError("there is no pass in this trace: nothing called backward() in it")
-    there = f"passes {passes[0].id} to {passes[-1].id}" if len(passes) > 1 else "pass 1 only"
+    first, last = passes[0].id, passes[-1].id
+    there = f"passes {first} to {last}" if len(passes) > 1 else f"pass {first} only"
+    if first < pass_id < last:
+        there = f"{len(passes):,} {there}, without this one"
     raise NotInTraceError(f"there is no pass {pass_id} in this trace: it has {there}")
+
+
+def position_of(passes: Sequence[Pass], pass_id: int) -> int | None:
+    """Where a pass stands among passes in order of their ids; None where it does not."""
+    position = pass_id - 1
+    if not (0 <= position < len(passes) and passes[position].id == pass_id):
+        position = bisect_left(passes, pass_id, key=_id)
+    found = position < len(passes) and passes[position].id == pass_id
+    return position if found else None
+
+
+def _id(record: Pass) -> int:
+    return record.id
+
+
+def sorts_of(passes: Sequence[Pass]) -> list[PassSort]:
+    """The sorts of passes there are, in the order of their firsts."""
+    if isinstance(passes, SortedPasses):
+        return passes.sorts()
+    alike: dict[tuple[object, ...], list[Pass]] = {}
+    for record in passes:
+        alike.setdefault(_what_sorts_share(record), []).append(record)
+    return [one_sort(records) for records in alike.values()]
+
+
+def _what_sorts_share(record: Pass) -> tuple[object, ...]:
+    site = 0 if record.site is None else record.site.id
+    outcome, ended = record.outcome, record.end_ns is not None
+    inside, whole = record.parent is not None, record.inputs is None
+    return record.graph, site, record.kind, inside, whole, outcome.error, outcome.node, ended
+
+
+def one_sort(records: Sequence[Pass]) -> PassSort:
+    """Passes in order, taken for alike, as one sort."""
+    took = [record.end_ns - record.begin_ns for record in records if record.end_ns is not None]
+    mean_ns = sum(took) // len(took) if took else None
+    return PassSort(records[0], records[-1], len(records), mean_ns)
 
 
 def view_pass(trace: TraceRecord, pass_id: int) -> PassView:
@@ -159,9 +220,7 @@ def window_of(trace: TraceRecord, record: Pass) -> Window:
 
 def _neighbours(trace: TraceRecord, record: Pass) -> tuple[Pass | None, Pass | None]:
     passes = trace.passes
-    position = record.id - 1
-    if not (position < len(passes) and passes[position].id == record.id):
-        position = next(i for i, other in enumerate(passes) if other.id == record.id)
+    position = position_of(passes, record.id) or 0
     earlier = (passes[i] for i in range(position - 1, -1, -1))
     later = (passes[i] for i in range(position + 1, len(passes)))
     same = record.parent

@@ -36,6 +36,11 @@ class EventLog(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def last_seq(self) -> int:
+        """The greatest `seq` of all events, 0 where there is none."""
+        ...
+
     def select(
         self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
     ) -> Iterator[Event]:
@@ -54,6 +59,11 @@ class EventList:
 
     def __len__(self) -> int:
         return len(self.events)
+
+    @property
+    def last_seq(self) -> int:
+        """The greatest `seq` of all events, 0 where there is none."""
+        return self.events[-1].seq if self.events else 0
 
     def select(
         self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0

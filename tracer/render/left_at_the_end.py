@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -17,12 +18,16 @@ from tracer.records.events import (
     HookAdded,
     HookRemoved,
     HookRun,
+    Leaf,
+    PassBegin,
     Pause,
 )
 from tracer.records.graph import Site
 from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 
+FIRST_EVENTS = 10_000
+LAST_EVENTS = 40_000
 MOST_EVENTS = 300_000
 _HOOKS = (HookAdded, HookRemoved, HookRun)
 _WRITES = (Accumulate, GradWrite, DataWrite)
@@ -76,7 +81,7 @@ class PauseNow:
 class Seen:
     """What the events say in all; `cut_short` where there were too many to read."""
 
-    leaves: dict[int, LeafNow]
+    leaves: dict[int, LeafNow] = field(default_factory=dict)
     hooks: dict[int, HookNow] = field(default_factory=dict)
     cuts: dict[tuple[str, str, int], CutNow] = field(default_factory=dict)
     reads: dict[tuple[str, str, int], GradRead] = field(default_factory=dict)
@@ -84,14 +89,18 @@ class Seen:
     cut_short: bool = False
     _paused: tuple[PauseNow, int] | None = None
 
-    def note(self, event: Event) -> None:
+    def of(self, leaf: Leaf) -> LeafNow:
+        """A leaf as the events leave it, or as the trace first met it."""
+        return self.leaves.get(leaf.id) or LeafNow(leaf.value, leaf.grad)
+
+    def note(self, event: Event, leaves: Mapping[int, Leaf]) -> None:
         """Take in an event."""
         if isinstance(event, _HOOKS):
             self._note_hook(event)
         elif isinstance(event, _WRITES):
-            leaf = self.leaves.get(event.leaf)
+            leaf = leaves.get(event.leaf)
             if leaf is not None:
-                _note_leaf(leaf, event)
+                _note_leaf(self.leaves.setdefault(leaf.id, self.of(leaf)), event)
         elif isinstance(event, Forward) and event.cut is not None:
             site = event.cut.region or event.site
             cut = self.cuts.setdefault(
@@ -129,14 +138,26 @@ def line_of(site: Site | None) -> tuple[str, int]:
     return ("", 0) if site is None else (site.file, site.line)
 
 
-def look_through(trace: TraceRecord, *, most: int = MOST_EVENTS) -> Seen:
-    """Read the events that change what there is, so many of them at most."""
-    seen = Seen({leaf.id: LeafNow(leaf.value, leaf.grad) for leaf in trace.leaves.values()})
-    events = trace.events.select(kinds=_KINDS)
-    for event in islice(events, most):
-        seen.note(event)
-    seen.cut_short = next(events, None) is not None
+def look_through(trace: TraceRecord) -> Seen:
+    """Read the events that change what there is: all, or of many the first and the last."""
+    first, last = FIRST_EVENTS, LAST_EVENTS
+    seen = Seen(cut_short=len(trace.events) > first + last)
+    since = _begin_of_the_end(trace, last) if seen.cut_short else 0
+    for event in islice(trace.events.select(kinds=_KINDS), first if seen.cut_short else 0):
+        if event.seq < since:
+            seen.note(event, trace.leaves)
+    for event in islice(trace.events.select(kinds=_KINDS, since=since), MOST_EVENTS):
+        seen.note(event, trace.leaves)
     return seen
+
+
+def _begin_of_the_end(trace: TraceRecord, last: int) -> int:
+    """From which `seq` on to read: the last pass is among what is read, however large it is."""
+    since = trace.events.last_seq - last
+    if not trace.passes:
+        return since
+    begin = trace.events.select(pass_id=trace.passes[-1].id, kinds=(PassBegin.kind,))
+    return min([since, *(event.seq for event in begin)])
 
 
 def _note_leaf(leaf: LeafNow, event: Accumulate | GradWrite | DataWrite) -> None:

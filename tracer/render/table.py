@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import islice
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
@@ -12,10 +13,17 @@ from rich.text import Text
 
 from tracer.records import words
 from tracer.records.events import Leaf, Pass
-from tracer.records.passes import main_file
+from tracer.records.passes import PassSort, main_file, one_sort, sorts_of
 from tracer.records.trace import TraceRecord
 from tracer.render.fitted_rows import Column, Row, fitted_rows
-from tracer.render.left_at_the_end import MOST_EVENTS, HookNow, LeafNow, Seen, look_through
+from tracer.render.left_at_the_end import (
+    FIRST_EVENTS,
+    LAST_EVENTS,
+    HookNow,
+    LeafNow,
+    Seen,
+    look_through,
+)
 from tracer.render.plot import leaf_series, sparkline
 from tracer.render.stretches import fold_run, likeness, places_in
 from tracer.render.why_none import why_none
@@ -24,6 +32,8 @@ _MOST_ROWS = 24
 _MOST_FAILURES = 3
 _PLOTTED_LEAVES = 4
 _MANY_PASSES = 12
+_MOST_PLOTTED = 100_000
+_MOST_FOLDED = 2_000
 
 _FIXED = Column()
 _PASSES = (_FIXED, Column(12), Column(10, leave=1), Column(leave=4), Column(leave=3),
@@ -63,10 +73,11 @@ def summary(trace: TraceRecord) -> Summary:
 
 
 def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
-    seen = look_through(trace, most=MOST_EVENTS)
+    seen = look_through(trace)
     yield from _what_ran(trace)
     yield from _failures(trace)
-    leaves = [_leaf_row(leaf, seen.leaves[leaf.id]) for leaf in trace.leaves.values()]
+    listed = islice(trace.leaves.values(), _MOST_ROWS)
+    leaves = [_leaf_row(leaf, seen.of(leaf)) for leaf in listed]
     sections = (
         ("passes", list(_passes(trace)), _PASSES, ""),
         ("leaves", leaves, _LEAVES, ""),
@@ -79,9 +90,13 @@ def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
     )
     for name, rows, columns, style in sections:
         if rows:
-            yield from _section(name, rows, columns, style, width)
+            count = len(trace.leaves) if name == "leaves" else len(rows)
+            yield from _section(name, rows[:_MOST_ROWS], columns, style, width)
+            if count > _MOST_ROWS:
+                yield Text(f"  … and {count - _MOST_ROWS:,} more", "dim")
     if seen.cut_short:
-        yield from ("", Text(f"leaves, hooks and cuts as of the first {MOST_EVENTS:,} events"))
+        read = f"the first {FIRST_EVENTS:,} and the last {LAST_EVENTS:,} events"
+        yield from ("", Text(f"of leaves, hooks and cuts, what {read} say"))
     if not trace.complete:
         yield from (
             "", Text("the recording was cut short: it ends at its last write", "bold red")
@@ -92,10 +107,8 @@ def _section(
     name: str, rows: Sequence[Row], columns: Sequence[Column], style: str, width: int
 ) -> Iterator[RenderableType]:
     yield from ("", Text(name, "bold"))
-    for line in fitted_rows(rows[:_MOST_ROWS], columns, width=width):
+    for line in fitted_rows(rows, columns, width=width):
         yield Text(line, style, no_wrap=True, overflow="crop")
-    if len(rows) > _MOST_ROWS:
-        yield Text(f"  … and {len(rows) - _MOST_ROWS:,} more", "dim")
 
 
 # ---- what ran, and how it went
@@ -127,14 +140,16 @@ def _what_ran(trace: TraceRecord) -> Iterator[RenderableType]:
 def _ending(trace: TraceRecord) -> str:
     """The exception that ended the run: only its type where a pass that raised it is told of."""
     error, _, message = trace.run.outcome.partition(": ")
-    told = any(record.outcome.message == message for record in trace.passes if message)
+    ends = [end for one in _failed(trace) for end in (one.first, one.last)]
+    told = any(record.outcome.message == message for record in ends if message)
     return error if told else trace.run.outcome
 
 
 def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
-    """Each pass that raised: at which node, from which line, with its message in full."""
-    failed = [record for record in trace.passes if not record.outcome.ok]
-    for record in failed[:_MOST_FAILURES]:
+    """Passes that raised: at which node, from which line, with the message in full."""
+    failed = _failed(trace)
+    firsts = [one.first for one in failed[:_MOST_FAILURES]]
+    for record in firsts:
         node = record.outcome.node
         at = ""
         if node is not None:
@@ -145,8 +160,14 @@ def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
         yield from ("", Text(words.one_line(f"pass {record.id} failed{at}"), "bold red"))
         message = words.one_line(f"{record.outcome.error}: {record.outcome.message}")
         yield Padding(Text(message, "red"), (0, 0, 0, 2))
-    if len(failed) > _MOST_FAILURES:
-        yield Text(f"… and {words.count(len(failed) - _MOST_FAILURES, 'more pass')} failed", "red")
+    more = sum(one.count for one in failed) - len(firsts)
+    if more:
+        yield Text(f"… and {words.count(more, 'more pass')} failed", "red")
+
+
+def _failed(trace: TraceRecord) -> list[PassSort]:
+    """The sorts of passes that raised, each at a node of its own."""
+    return [one for one in sorts_of(trace.passes) if not one.first.outcome.ok]
 
 
 # ---- passes
@@ -154,6 +175,11 @@ def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
 
 def _passes(trace: TraceRecord) -> Iterator[Row]:
     """Passes in order; of what repeats, a row for each sort of pass in it."""
+    several = len(trace.graphs) > 1
+    if len(trace.passes) > _MOST_FOLDED:
+        for one in sorts_of(trace.passes):
+            yield _pass_row(one, several_graphs=several)
+        return
     place = 0
     for part in fold_run(trace.passes):
         records = trace.passes[place : place + sum(1 for _ in places_in([part]))]
@@ -162,24 +188,23 @@ def _passes(trace: TraceRecord) -> Iterator[Row]:
         for record in records:
             alike.setdefault(likeness(record), []).append(record)
         for run in alike.values():
-            yield _pass_row(run, several_graphs=len(trace.graphs) > 1)
+            yield _pass_row(one_sort(run), several_graphs=several)
 
 
-def _pass_row(run: Sequence[Pass], *, several_graphs: bool) -> Row:
-    first, last = run[0], run[-1]
+def _pass_row(run: PassSort, *, several_graphs: bool) -> Row:
+    first, last = run.first, run.last
     call = first.site.text if first.site is not None and first.site.text else f"{first.kind}()"
-    took = [record.end_ns - record.begin_ns for record in run if record.end_ns is not None]
-    time = words.duration(sum(took) // len(took)) if took else "did not end"
-    apart = last.id - first.id + 1 > len(run)
+    time = "did not end" if run.mean_ns is None else words.duration(run.mean_ns)
+    apart = last.id - first.id + 1 > run.count
     notes = [f"inside pass {first.parent}"] if first.parent is not None else []
     notes += [f"raised {first.outcome.error}"] if not first.outcome.ok else []
     return (
-        f"{first.id}" if len(run) == 1 else f"{first.id}–{last.id}" + f" ({len(run):,})" * apart,
+        f"{first.id}" if run.count == 1 else f"{first.id}–{last.id}" + f" ({run.count:,})" * apart,
         call,
         words.file_line(first.site) if first.site is not None else "",
         f"graph {first.graph}" if several_graphs else "",
         words.counts(first.node_count, first.leaf_count),
-        time + (" each" if len(took) > 1 else ""),
+        time + (" each" if run.count > 1 and run.mean_ns is not None else ""),
         " · ".join(notes),
     )
 
@@ -204,7 +229,8 @@ def _leaf_row(leaf: Leaf, now: LeafNow) -> Row:
 
 def _sparks(trace: TraceRecord) -> Iterator[Row]:
     """How a few leaves went over many passes."""
-    if len(trace.passes) < _MANY_PASSES or len(trace.leaves) > _PLOTTED_LEAVES:
+    too_much = len(trace.leaves) > _PLOTTED_LEAVES or len(trace.events) > _MOST_PLOTTED
+    if len(trace.passes) < _MANY_PASSES or too_much:
         return
     for leaf_id in trace.leaves:
         for series in leaf_series(trace, leaf_id):

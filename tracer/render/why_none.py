@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tracer.records import words
 from tracer.records.events import Leaf, Pass
-from tracer.records.passes import main_file
+from tracer.records.passes import main_file, sorts_of
 from tracer.records.trace import TraceRecord
 from tracer.render.fitted_rows import Row
 from tracer.render.left_at_the_end import CutNow, Seen
@@ -19,14 +19,14 @@ def why_none(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
     place."""
     script = main_file(trace)
     cuts = _cuts_by_name(seen)
-    for leaf in trace.leaves.values():
-        now = seen.leaves[leaf.id]
+    for leaf in () if seen.cut_short else trace.leaves.values():
+        now = seen.of(leaf)
         if now.grad is None and not now.passes:
             name = leaf.name or "a leaf without a name"
             cut = cuts.pop(leaf.name, None)
             reason = _cut_off(cut) if cut is not None else _not_reached(trace, leaf)
             yield name, reason, words.place(cut.site, beside=script) if cut is not None else ""
-    known = _known_names(trace)
+    known = _known_names(trace) if cuts else set()
     for name, cut in cuts.items():
         if name not in known:
             yield name, _cut_off(cut), words.place(cut.site, beside=script)
@@ -63,7 +63,7 @@ def _cut_off(cut: CutNow) -> str:
 
 def _not_reached(trace: TraceRecord, leaf: Leaf) -> str:
     """Why no pass added to a leaf that its graph leads to."""
-    passes = [record for record in trace.passes if _leads_to(trace, record, leaf)]
+    passes = [one.first for one in sorts_of(trace.passes) if _leads_to(trace, one.first, leaf)]
     if not passes:
         return "not reached from the root of any pass"
     failed = next((record for record in passes if not record.outcome.ok), None)

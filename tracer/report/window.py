@@ -23,6 +23,11 @@ class EventWindow:
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    @property
+    def last_seq(self) -> int:
+        """The greatest `seq` of all events, 0 where there is none."""
+        return max((event.seq for event in self), default=0)
+
     def select(
         self, *, pass_id: int | None = None, kinds: Sequence[str] = (), since: int = 0
     ) -> Iterator[Event]:

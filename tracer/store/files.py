@@ -243,6 +243,18 @@ def check_schema(connection: sqlite3.Connection, label: str) -> None:
     missing = tables().keys() - {name for kind, name in made if kind == "table"}
     if version < 1 or missing:
         raise damaged(label, f"no table {min(missing)}" if missing else "no version")
+    for name in tables():
+        _check_columns(connection, name, label)
+
+
+def _check_columns(connection: sqlite3.Connection, table: str, label: str) -> None:
+    try:
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise damaged(label, error) from error
+    for column in tables()[table]:
+        if column.name not in there:
+            raise damaged(label, f"no such column: {column.name}")
 
 
 def _has_computed_columns(connection: sqlite3.Connection, table: str) -> bool:

@@ -78,6 +78,13 @@ class ChunkLog:
         total = self._archive.rows("SELECT CAST(TOTAL(count) AS INTEGER) FROM chunk")[0][0]
         return max(int(total), 0)
 
+    @property
+    def last_seq(self) -> int:
+        """The greatest `seq` of all events, 0 where there is none."""
+        return int(
+            self._archive.rows("SELECT IFNULL(MAX(CAST(last_seq AS INTEGER)), 0) FROM chunk")[0][0]
+        )
+
     def __iter__(self) -> Iterator[Event]:
         return self.select()
 

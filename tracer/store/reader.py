@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from tracer.store.entries import UNKNOWN_META, decode_entries
 from tracer.store.files import check_schema, damaged, open_file
 from tracer.store.log import ChunkLog
 from tracer.store.schema import select_from
+from tracer.store.tables import Leaves, Passes
 from tracer.store.writer import TraceWriter
 
 Key = TypeVar("Key")
@@ -58,8 +59,8 @@ def _read(archive: Archive) -> TraceRecord:
             run=run,
             sources=_sources(archive),
             graphs=_graphs(archive),
-            passes=_passes(archive),
-            leaves=_leaves(archive),
+            passes=Passes(archive, _pass),
+            leaves=Leaves(archive, _leaf),
             events=ChunkLog(archive),
             dropped=dict(archive.rows(select_from("dropped", "ORDER BY reason"))),
             complete=complete,
@@ -80,14 +81,10 @@ def _run(row: tuple[Any, ...]) -> tuple[Run, bool]:
 # ---- passes and leaves
 
 
-def _passes(archive: Archive) -> list[Pass]:
-    return [_pass(archive, row) for row in archive.each(select_from("pass", "ORDER BY id"))]
-
-
 _OK = Outcome()
 
 
-def _pass(archive: Archive, row: tuple[Any, ...]) -> Pass:
+def _pass(archive: Archive, row: Sequence[Any]) -> Pass:
     (
         number, graph, kind, site, roots, seeds, retain_graph, create_graph, inputs, thread, parent,
         begin_ns, end_ns, error, message, error_node, node_count, leaf_count, torchviz,
@@ -132,12 +129,7 @@ def _root_meta(archive: Archive, graph: int, root: Root) -> TensorMeta:
     return meta or UNKNOWN_META
 
 
-def _leaves(archive: Archive) -> dict[int, Leaf]:
-    rows = archive.rows(select_from("leaf", "ORDER BY id"))
-    return {row[0]: _leaf(archive, row) for row in rows}
-
-
-def _leaf(archive: Archive, row: tuple[Any, ...]) -> Leaf:
+def _leaf(archive: Archive, row: Sequence[Any]) -> Leaf:
     number, name, meta_number, site, value, grad = row
     meta = archive.meta(meta_number)
     return Leaf(

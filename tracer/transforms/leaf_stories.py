@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from tracer.records import words
 from tracer.records.events import Accumulate, DataWrite, GradWrite, Leaf, Pass
-from tracer.records.passes import PassView, events_around
+from tracer.records.passes import PassView, events_around, position_of
 from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 
 _PASSES_BACK = 64
 _WRITES_AHEAD = 2000
+_EVENTS_BACK = 200_000
 
 
 @dataclass(slots=True)
@@ -48,12 +49,14 @@ def leaf_stories(trace: TraceRecord, view: PassView) -> dict[int, LeafStory]:
 
 
 def _leaf_of_node(trace: TraceRecord, view: PassView) -> dict[int, Leaf | None]:
-    by_name = {leaf.name: leaf for leaf in trace.leaves.values()}
-    found = {}
-    for node in view.graph.leaves:
-        event = view.accumulates.get(node.id)
-        named = by_name.get(node.variables[0]) if node.variables else None
-        found[node.id] = trace.leaves.get(event.leaf) if event is not None else named
+    ran = view.accumulates
+    found = {
+        node.id: trace.leaves.get(ran[node.id].leaf) for node in view.graph.leaves if node.id in ran
+    }
+    others = [node for node in view.graph.leaves if node.id not in ran]
+    by_name = {leaf.name: leaf for leaf in trace.leaves.values()} if others else {}
+    for node in others:
+        found[node.id] = by_name.get(node.variables[0]) if node.variables else None
     return found
 
 
@@ -94,9 +97,10 @@ def _add_values(trace: TraceRecord, view: PassView, stories: dict[int, LeafStory
             missing.pop(event.leaf).value = event.before
     if not missing:
         return
+    since = max(view.window.begin - _EVENTS_BACK, 0)
     for story in missing.values():
-        story.value = story.leaf.value
-    for event in trace.events.select(kinds=(DataWrite.kind,)):
+        story.value = None if since else story.leaf.value
+    for event in trace.events.select(kinds=(DataWrite.kind,), since=since):
         if event.seq >= view.window.begin:
             break
         if isinstance(event, DataWrite) and event.leaf in missing:
@@ -106,10 +110,8 @@ def _add_values(trace: TraceRecord, view: PassView, stories: dict[int, LeafStory
 def _add_since(trace: TraceRecord, view: PassView, kept: Iterable[LeafStory]) -> None:
     """Walk back to the pass that found each leaf's `.grad` empty, so many passes and no further."""
     missing = {story.leaf.id: story for story in kept}
-    earlier = [
-        record for record in trace.passes[: view.record.id - 1] if record.id < view.record.id
-    ]
-    for record in reversed(earlier[-_PASSES_BACK:]):
+    position = position_of(trace.passes, view.record.id) or 0
+    for record in reversed(trace.passes[max(position - _PASSES_BACK, 0) : position]):
         if not missing:
             return
         for event in trace.events.select(pass_id=record.id, kinds=(Accumulate.kind,)):
