@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tracer
-from tracer.records import DataWrite, GradWrite, TraceRecord
+from tracer.records import DataWrite, GradWrite, OptimizerStep, TraceRecord
 
 Told = list[tuple[Any, ...]]
 
@@ -183,3 +184,79 @@ def test_data_of_another_dtype_keeps_its_metadata() -> None:
     assert dtypes == ["float64", "float32"]
     ends = [e.after.meta.dtype for e in trace.record.events.select(kinds=("accumulate",))]  # type: ignore[attr-defined]
     assert ends == ["float32", "float64"]
+
+
+def test_a_leaf_written_by_out_has_an_entry() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        (x * 2).sum().backward()
+        with torch.no_grad():
+            torch.mul(x, 3, out=x)
+    assert told(trace.record, DataWrite) == [("torch.mul", (1.0, 2.0), (3.0, 6.0))]
+
+
+# ---- optimizers
+
+
+def makers() -> list[Any]:
+    """Every optimizer of torch.optim, plain, foreach and fused as far as it has these."""
+    found = []
+    for name in sorted(vars(torch.optim)):
+        kind = getattr(torch.optim, name)
+        if not isinstance(kind, type) or not issubclass(kind, torch.optim.Optimizer):
+            continue
+        if kind is torch.optim.Optimizer:
+            continue
+        known = inspect.signature(kind).parameters
+        found.append(pytest.param(kind, {}, id=name))
+        found += [
+            pytest.param(kind, {option: True}, id=f"{name}, {option}")
+            for option in ("foreach", "fused")
+            if option in known and not (option == "fused" and name == "Adafactor")
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("kind", "options"), makers())
+def test_every_step_of_every_optimizer_is_entered(kind: Any, options: dict[str, bool]) -> None:
+    w = torch.full((2, 2), 0.5, requires_grad=True)
+    if kind is torch.optim.SparseAdam:
+        w = torch.full((3, 2), 0.5, requires_grad=True)
+
+    def loss() -> Tensor:
+        if kind is torch.optim.SparseAdam:
+            return nn.functional.embedding(torch.tensor([0, 2]), w, sparse=True).square().sum()
+        return (w * w).sum()
+
+    optimizer = kind([w], **options)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    values = []
+    with tracer.trace() as trace:
+        for _ in range(2):
+            if kind is torch.optim.LBFGS:
+                optimizer.step(closure)
+            else:
+                closure()
+                optimizer.step()
+            values.append(tuple(w.flatten().tolist()))
+    writes = [event for event in trace.record.events if isinstance(event, DataWrite)]
+    assert not any(event.unseen for event in writes)
+    chain = [(0.5,) * w.numel()]
+    for event in writes:
+        assert event.before is not None
+        assert event.after is not None
+        assert event.before.values == chain[-1]
+        assert event.how == f"{kind.__name__}.step"
+        assert event.site is not None
+        assert event.site.expression.startswith("optimizer.step(")
+        chain.append(event.after.values or ())
+    assert chain[-1] == values[-1]
+    assert set(values) <= set(chain)
+    steps = [event for event in trace.record.events if isinstance(event, OptimizerStep)]
+    assert [(step.optimizer, step.leaves) for step in steps] == [(kind.__name__, (1,))] * 2

@@ -1096,6 +1096,10 @@ typedef struct { uint64_t low, high, seq; uint32_t site, op, module, call; } Mad
 typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
 enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 16 };
 
+/* What was written to in place: where its elements are and which version that made; the newest only. */
+typedef struct { uint64_t seq; long long pointer, version; uint32_t how, site; } Written;
+enum { WRITTEN_MOST = 1 << 12 };
+
 typedef struct {
     PyObject_HEAD
     Tape *tape;
@@ -1118,6 +1122,8 @@ typedef struct {
     uint64_t evicted;
     Places places;
     MadeLog made[THREADS];
+    Written *written;      /* a ring */
+    uint64_t n_written;
 } Mode;
 
 static int mode_traverse(Mode *self, visitproc visit, void *arg)
@@ -1152,6 +1158,7 @@ static int mode_clear(Mode *self)
 static void mode_dealloc(Mode *self)
 {
     free(self->places.slots);
+    free(self->written);
     for (int i = 0; i < THREADS; i++) free(self->made[i].items);
     free_object((PyObject *)self, (inquiry)mode_clear);
 }
@@ -1346,17 +1353,56 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
     return concerned < 0 ? -1 : !concerned;
 }
 
+/* Who writes: the optimizer while it steps, else the operation; 0 with an exception. */
+static uint32_t writer_of(Mode *self, uint32_t how)
+{
+    if (!self->stepping) return how;
+    PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
+    if (!enabled) return 0;
+    if (enabled != Py_True) how = self->stepping;
+    Py_DECREF(enabled);
+    return how;
+}
+
+/* Note that a tensor was written to, for when a node finds what it kept changed. */
+static int note_written(Mode *self, PyObject *tensor, uint32_t how)
+{
+    int64_t site = find_site(self, NULL);
+    how = writer_of(self, how);
+    if (site < 0 || PyErr_Occurred()) return -1;
+    if (!self->written && !(self->written = calloc(WRITTEN_MOST, sizeof *self->written))) { PyErr_NoMemory(); return -1; }
+    Written note = {++self->tape->seq, 0, 0, how, (uint32_t)site};
+    read_mark(tensor, &note.version, &note.pointer);
+    self->written[self->n_written++ & (WRITTEN_MOST - 1)] = note;
+    return 0;
+}
+
+static PyObject *mode_note_written(Mode *self, PyObject *args)
+{
+    PyObject *tensor;
+    unsigned int how;
+    if (!PyArg_ParseTuple(args, "OI", &tensor, &how) || note_written(self, tensor, how) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_writes(Mode *self, PyObject *unused)
+{
+    uint64_t first = self->n_written > WRITTEN_MOST ? self->n_written - WRITTEN_MOST : 0;
+    PyObject *writes = PyList_New(0);
+    for (uint64_t i = first; writes && i < self->n_written; i++) {
+        Written *note = &self->written[i & (WRITTEN_MOST - 1)];
+        PyObject *told = Py_BuildValue("KLLII", (unsigned long long)note->seq, note->pointer, note->version, note->how, note->site);
+        if (!told || PyList_Append(writes, told) < 0) Py_CLEAR(writes);
+        Py_XDECREF(told);
+    }
+    return writes;
+}
+
 static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *before, const Buffer *after)
 {
     int64_t site = find_site(self, NULL);
-    if (site < 0) return -1;
-    uint32_t how = op->how;
-    if (self->stepping) {
-        PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
-        if (!enabled) return -1;
-        if (enabled != Py_True) how = self->stepping;
-        Py_DECREF(enabled);
-    }
+    uint32_t how = writer_of(self, op->how);
+    if (site < 0 || PyErr_Occurred()) return -1;
     Tape *tape = self->tape;
     Buffer *out = &tape->frames;
     int thread = tape_thread(tape);
@@ -1521,7 +1567,14 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     PyObject *result = NULL;
     Op *op = NULL;
     if (self->paused) goto just_call;
-    op = find_op(self, function);
+    PyObject *out = kwargs ? PyDict_GetItemString(kwargs, "out") : NULL;
+    if (out && out != Py_None) { /* it writes there, which it does not when called without */
+        PyObject *pair = Py_BuildValue("(OO)", function, Py_True);
+        op = pair ? find_op(self, pair) : NULL;
+        Py_XDECREF(pair);
+    } else {
+        op = find_op(self, function);
+    }
     if (!op) {
         if (hand_over_fault(self->fault) == 0) goto just_call;
         Py_DECREF(own_args);
@@ -1548,8 +1601,13 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     if (!result || self->paused) goto done;
     long long high = call_int(sequence_fn);
     int failed = high < 0;
+    if (simple == 1 && op->action == WRITE) {
+        PyObject *guard = quiet();
+        failed |= !guard || note_written(self, PyTuple_GetItem(own_args, 0), op->how) < 0;
+        loud(guard);
+    }
     if (high > low) {
-        failed = log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
+        failed |= log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
     } else if (!failed && !op->before && op->action == OBSERVE) {
         PyObject *guard = quiet();
         int weight = guard ? weigh_plain(self, own_args, kwargs, result) : -1;
@@ -1663,6 +1721,8 @@ static PyMethodDef mode_methods[] = {
      "log_forward(op, low, high, seq, t_ns): record an operation that was seen another way."},
     {"log_made", (PyCFunction)mode_log_made, METH_VARARGS,
      "log_made(low, high, site, op, module, call): say what made nodes that no operation did."},
+    {"note_written", (PyCFunction)mode_note_written, METH_VARARGS, "note_written(tensor, how): it was written to in place."},
+    {"writes", (PyCFunction)mode_writes, METH_NOARGS, "[(seq, address, version, how, site)] of the newest writes, in order."},
     {"here", (PyCFunction)mode_here, METH_NOARGS, "The id of the site of the nearest user frame, 0 for none."},
     {NULL},
 };

@@ -383,6 +383,7 @@ class Engine:
         )
         recorder.writer.put(record)
         recorder.pass_begins(record.id)
+        session.saved_writes.pass_begins(live)
         return live
 
     def _enter(self, live: LivePass) -> None:
@@ -396,6 +397,8 @@ class Engine:
         recorder = session.recorder
         end_ns = recorder.tape.now()
         live.finish(error)
+        if error is not None:
+            session.saved_writes.pass_raised(live, error)
         if not session.watched.accumulates:
             for leaf, state in live.leaves.values():
                 session.ledger.observe_grad(leaf, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ _TO_PYTHON = frozenset(
     ["item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__", "__complex__"]
     + ["__array__"]
 )
+_OF_ZERO_GRADIENT = frozenset(["round", "floor", "ceil", "trunc", "fix", "sign"])
+"""Functions that are differentiable by PyTorch's book, with a gradient of zero everywhere."""
+
 _AUGMENTED = frozenset(
     f"__i{name}__"
     for name in (
@@ -83,6 +87,14 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
                     yield item
 
 
+class _Chosen(threading.local):
+    """The grad mode that user code chose, by thread, and where; the engine and custom Functions
+    choose another for the code that they run."""
+
+    mode = "grad"
+    region = 0
+
+
 class _Token:
     """What a `before` found, told apart from a `before` that failed."""
 
@@ -99,22 +111,24 @@ class Operations:
         self._session = session
         self._made: dict[int, tuple[OurRef, int]] = {}
         self._names: dict[int, str] = {}
-        self._severed: dict[int, tuple[OurRef, tuple[str, ...]]] = {}
-        self._grad_mode = "grad"
-        self._region = 0
+        self._severed: dict[int, tuple[OurRef, tuple[str, ...], int]] = {}
+        self._chosen = _Chosen()
 
     # ---- what a function is
 
     def describe(self, function: Any) -> Op:
-        """What to do when this function is called."""
-        qualified = qualified_name(function)
+        """What to do when this function is called; (function, True) stands for it with `out=`."""
+        writes_out = type(function) is tuple
+        qualified = qualified_name(function[0] if writes_out else function)
         op_id = self._session.recorder.writer.string(qualified)
         self._names[op_id] = qualified
         action, before, after = self._handling(qualified)
+        if writes_out:
+            action, before, after = WRITE, self._before_write, self._after_write(qualified)
         if before is None or after is None:
             return Op(op_id, action)
         how = ".grad =" if action == SET_GRAD else qualified.removeprefix("Tensor.")
-        how_id = self._session.recorder.writer.string(how)
+        how_id = self._session.saved_writes.id_of(how)
         return Op(op_id, action, how_id, self._guarded_before(before), self._guarded(after))
 
     def name_of(self, op: int) -> str:
@@ -145,6 +159,8 @@ class Operations:
         if name in ("__get__", "__set__", "__delete__"):
             computes = qualified.split(".")[1] in _GETTERS_THAT_COMPUTE
             return OBSERVE if computes else IGNORE, None, None
+        if name.removesuffix("_") in _OF_ZERO_GRADIENT:
+            return OBSERVE, self._keep, self._after_zero_gradient(qualified)
         if name in _IGNORED or (name.startswith("is_") and not name.endswith("_")):
             return IGNORE, None, None
         if _writes(name):
@@ -153,7 +169,15 @@ class Operations:
 
     def catch_up(self) -> None:
         """Take the grad mode that holds now for known, after nobody watched."""
-        self._grad_mode = _current_grad_mode()
+        self._chosen.mode = _current_grad_mode()
+
+    def chosen(self) -> tuple[str, int]:
+        """The grad mode that user code of this thread chose, and where."""
+        return self._chosen.mode, self._chosen.region
+
+    def choose(self, mode: str, region: int) -> None:
+        """Take up the grad mode again that held before a custom Function ran."""
+        self._chosen.mode, self._chosen.region = mode, region
 
     # ---- callbacks
 
@@ -177,16 +201,17 @@ class Operations:
             return
         mode = _current_grad_mode()
         session = self._session
-        if mode == self._grad_mode or session.optimizer:
+        chosen = self._chosen
+        if mode == chosen.mode or session.optimizer:
             return
-        self._grad_mode = mode
-        self._region = session.mode.here()
+        chosen.mode = mode
+        chosen.region = session.mode.here()
         recorder = session.recorder
         recorder.emit(
             GradMode(
                 **recorder.stamp(),
                 mode=mode,
-                site=recorder.site(self._region),
+                site=recorder.site(chosen.region),
             )
         )
 
@@ -237,6 +262,7 @@ class Operations:
     def _after_data_get(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is None and isinstance(result, Tensor):
             self._session.ledger.follow_alias(result, args[0])
+            self._session.saved_writes.handle_taken(result)
             self._cut(".data", args[0], result)
 
     def _before_data_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -252,6 +278,25 @@ class Operations:
             self._session.ledger.follow_alias(result, args[0])
             self._cut("detach", args[0], result)
 
+    def _after_zero_gradient(self, qualified: str) -> After:
+        """Tell of an operation that lets no gradient through though it has a node."""
+
+        def after(args: Any, result: Any, error: BaseException | None) -> None:
+            session = self._session
+            if error is not None or not isinstance(result, Tensor) or session.in_optimizer():
+                return
+            inputs = tuple(tensors_in(args))
+            name = qualified.rpartition(".")[2]
+            cut = self._cut_of(name, inputs, (result,))
+            if result.requires_grad:
+                cut = Cut("zero gradient", (session.recorder.tensor_name(inputs[0]),))
+            op = session.recorder.writer.string(qualified)
+            tape = session.recorder.tape
+            site, seq, t_ns = session.mode.here(), tape.next_seq(), tape.now()
+            self._emit(op, inputs, (result,), site, seq, t_ns, cut)
+
+        return after
+
     def _before_requires_grad(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         return args[0], args[0].requires_grad
 
@@ -263,28 +308,32 @@ class Operations:
         if required:
             self._cut("requires_grad_(False)", tensor, tensor)
         elif id(tensor) in self._severed and self._severed[id(tensor)][0]() is tensor:
-            self._cut("new leaf", tensor, tensor, names=self._severed[id(tensor)][1])
+            _ref, names, severed_at = self._severed[id(tensor)]
+            self._cut("new leaf", tensor, tensor, names=names, region=severed_at)
 
     def _before_write(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        written = list(tensors_in(args[:1]))
         out = kwargs.get("out") if kwargs else None
-        if out is not None:
-            written += tensors_in((out,))
+        written = list(tensors_in(args[:1] if out is None else (out,)))
         session = self._session
         if session.live_pass() is not None:
             for tensor in written:
                 state = session.ledger.find(tensor)
                 if state is not None:
                     session.settle(state)
-        return session.ledger.targets(written)
+        return written, session.ledger.targets(written)
 
     def _after_write(self, qualified: str) -> After:
         how = qualified.removeprefix("Tensor.")
+        how_id = self._session.saved_writes.id_of(how)
 
-        def after(targets: Any, result: Any, error: BaseException | None) -> None:
-            if targets and error is None:
+        def after(call: Any, result: Any, error: BaseException | None) -> None:
+            if error is None:
+                written, targets = call
                 session = self._session
-                session.ledger.written(targets, session.writer_name(how), session.mode.here())
+                for tensor in written:
+                    session.mode.note_written(tensor, how_id)
+                if targets:
+                    session.ledger.written(targets, session.writer_name(how), session.mode.here())
 
         return after
 
@@ -314,7 +363,13 @@ class Operations:
     # ---- operations that made no node
 
     def _cut(
-        self, kind: str, source: Tensor, result: Tensor, *, names: tuple[str, ...] = ()
+        self,
+        kind: str,
+        source: Tensor,
+        result: Tensor,
+        *,
+        names: tuple[str, ...] = (),
+        region: int = 0,
     ) -> None:
         """Enter an operation that takes a tensor's history away, if it has any."""
         if kind in ("detach", ".data") and not source.requires_grad:
@@ -324,16 +379,17 @@ class Operations:
         op = recorder.writer.string(name)
         self._names[op] = name
         names = names or (recorder.tensor_name(source),)
-        if result is not source:
-            self._sever(result, names)
         site, seq, t_ns = self._session.mode.here(), recorder.tape.next_seq(), recorder.tape.now()
-        self._emit(op, (source,), (result,), site, seq, t_ns, Cut(kind, names))
+        if result is not source:
+            self._sever(result, names, site)
+        cut = Cut(kind, names, recorder.site(region))
+        self._emit(op, (source,), (result,), site, seq, t_ns, cut)
 
-    def _sever(self, tensor: Tensor, names: tuple[str, ...]) -> None:
+    def _sever(self, tensor: Tensor, names: tuple[str, ...], site: int) -> None:
         """Remember a tensor that lost its history: becoming a leaf is worth telling then."""
         if len(self._severed) > 4096:
             self._severed = {k: v for k, v in self._severed.items() if v[0]() is not None}
-        self._severed[id(tensor)] = (OurRef(tensor), names)
+        self._severed[id(tensor)] = (OurRef(tensor), names, site)
 
     def plain(
         self,
@@ -364,10 +420,12 @@ class Operations:
         losing = [tensor for tensor in inputs if tensor.requires_grad]
         if not losing or any(tensor.requires_grad for tensor in outputs):
             return None
-        names = tuple(self._session.recorder.tensor_name(tensor) for tensor in losing)
         mode = _current_grad_mode()
+        if mode not in ("grad", self._chosen.mode):
+            return None  # the engine's doing, or a custom Function's: not a cut of the user's
+        names = tuple(self._session.recorder.tensor_name(tensor) for tensor in losing)
         if mode != "grad":
-            return Cut(mode, names, self._session.recorder.site(self._region))
+            return Cut(mode, names, self._session.recorder.site(self._chosen.region))
         if name in _TO_PYTHON:
             return Cut("numpy" if name in ("numpy", "__array__") else "item", names)
         return Cut("new tensor" if name == "tensor" else "not differentiable", names)

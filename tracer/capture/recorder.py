@@ -96,6 +96,8 @@ class Recorder:
         self.pid = os.getpid()
         self.failed = ""
         self.stop: Callable[[], None] = lambda: None
+        self.text_of: Callable[[str], str | None] = lambda file: None
+        self._files: set[str] = set()
         self.current_pass: dict[int, list[int]] = {}
         self._sites: dict[int, Site] = {}
         reader = Reader(few=limits.elements, meta=writer.meta, string=writer.string)
@@ -128,7 +130,15 @@ class Recorder:
         if site.id not in self._sites:
             self._sites[site.id] = site
             self.writer.put(site)
+            self._keep_source(site.file)
         return site.id
+
+    def _keep_source(self, file: str) -> None:
+        """Store the text of a file with the first site in it: a killed process leaves it then."""
+        text = self.text_of(file) if file not in self._files else None
+        if text is not None:
+            self._files.add(file)
+            self.writer.source(file, text)
 
     def site(self, site_id: int) -> Site | None:
         """The site of that id, None for 0."""

@@ -46,12 +46,15 @@ def saved_tensors(fn: Any) -> tuple[SavedTensor, ...]:
     The saved variables are read raw: unpacking one that is an output makes a new tensor, and
     unpacking one with hooks runs user code.
     """
-    return tuple(
-        _describe(attribute, held)
-        for name in _attributes_of(fn)[0]
-        for attribute, held in _held_under(_SAVED + name, _read(fn, _RAW + name))
-        if held is not None
-    )
+    return tuple(_describe(attribute, held) for attribute, held in held_tensors(fn))
+
+
+def held_tensors(fn: Any) -> Iterator[tuple[str, Any]]:
+    """What a node keeps, with the attribute it keeps it under, whether or not it was changed."""
+    for name in _attributes_of(fn)[0]:
+        for attribute, held in _held_under(_SAVED + name, _read(fn, _RAW + name)):
+            if held is not None:
+                yield attribute, held
 
 
 def _held_under(attribute: str, raw: Any) -> Iterator[tuple[str, Any]]:

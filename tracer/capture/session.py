@@ -32,6 +32,7 @@ from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.registrations import Registrations
 from tracer.capture.rounds import Rounds
+from tracer.capture.saved_writes import SavedWrites
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
 from tracer.capture.swaps import Swaps
@@ -87,6 +88,7 @@ class Session:
         self.graphs = GraphBook(self)
         self.rounds = Rounds(self, limits.every)
         self.engine = Engine(self)
+        self.saved_writes = SavedWrites(self)
         self.operations = Operations(self)
         self.names = NameBook(self.sites.is_user)
         self.compiled = CompiledRegions(self)
@@ -113,6 +115,7 @@ class Session:
         self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
         self.recorder.stop = self.stop
+        self.recorder.text_of = self.sites.text_of
 
     # ---- installing
 
@@ -241,8 +244,6 @@ class Session:
         Session.active = None
         if self.is_mine():
             self._observe_at_last()
-            for file, text in self.sites.sources().items():
-                self.recorder.writer.source(file, text)
             if self.mode.evicted:
                 self.recorder.writer.dropped(
                     "operations too long ago to say which line made their nodes", self.mode.evicted
@@ -392,10 +393,11 @@ class Session:
     # ---- custom Functions, handles, optimizers
 
     def _before_apply(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        return _next_sequence_nr(), self.recorder.tape.now(), args[0]
+        return _next_sequence_nr(), self.recorder.tape.now(), args[0], self.operations.chosen()
 
     def _after_apply(self, token: Any, result: Any, error: BaseException | None) -> None:
-        low, begin, cls = token
+        low, begin, cls, chosen = token
+        self.operations.choose(*chosen)
         if error is not None or self.mode.paused or _next_sequence_nr() == low:
             return
         try:
@@ -409,7 +411,7 @@ class Session:
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         name = type(optimizer).__name__
         self.optimizer.append(name)
-        self.mode.stepping = self.recorder.writer.string(f"{name}.step")
+        self.mode.stepping = self.saved_writes.id_of(f"{name}.step")
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         try:

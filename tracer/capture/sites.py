@@ -125,6 +125,10 @@ class SiteTable:
             found = {file: text for file, text in self._texts.items() if text is not None}
         return MappingProxyType(found)
 
+    def text_of(self, file: str) -> str | None:
+        """The text of a file that a site is in; None where it was not read, or has changed."""
+        return self._texts.get(file)
+
     def _admit(self, code: CodeType) -> dict[int, Site] | None:
         self._codes[id(code)] = code
         try:

@@ -25,6 +25,7 @@ from tracer.records.events import (
     PassEnd,
     Pause,
     Recompute,
+    SavedWrite,
     TensorRef,
 )
 from tracer.records.graph import Edge, Graph, ModuleRef, Node, NodeKind, Root, SavedTensor, Site
@@ -64,6 +65,7 @@ __all__ = [
     "PassEnd",
     "Pause",
     "Recompute",
+    "SavedWrite",
     "Root",
     "Run",
     "SavedTensor",

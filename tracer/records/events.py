@@ -102,8 +102,10 @@ class TensorRef:
 class Cut:
     """A place where a tensor that carries history loses it.
 
-    `kind` is `no_grad`, `inference_mode`, `detach`, `.data`, `item`, `numpy`, `not differentiable`,
-    `requires_grad_(False)` or `new tensor`; `tensors` are the names of those that lost it.
+    `kind` is `no_grad`, `inference`, `detach`, `.data`, `item`, `numpy`, `new tensor`,
+    `not differentiable`, `requires_grad_(False)`, `new leaf` (made from one that was severed) or
+    `zero gradient` (`round`: it has a node that sends zeros); `tensors` are the names of those that
+    lost it. `region` is where the grad mode was chosen, or where a new leaf had been severed.
     """
 
     kind: str
@@ -271,6 +273,22 @@ class DataWrite(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SavedWrite(Event):
+    """What a node kept for backward, as its `attribute`, was written to before the node ran.
+
+    `version` is what the write made it, which PyTorch refuses to compute from: the pass raised.
+    None: the write went through `.data`, was not counted, and the node computed from what it left.
+    """
+
+    kind: ClassVar[str] = "saved_write"
+    node: int
+    attribute: str
+    how: str
+    version: int | None = None
+    site: Site | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GradRead(Event):
     """User code read `.grad` of a non-leaf and got None; `tensor` is its name, `node` its node."""
 
@@ -344,4 +362,5 @@ EVENT_KINDS: tuple[type[Event], ...] = (
     Mark,
     Dropped,
     Pause,
+    SavedWrite,
 )

@@ -27,6 +27,7 @@ from tracer.records.events import (
     PassEnd,
     Pause,
     Recompute,
+    SavedWrite,
 )
 from tracer.records.graph import Graph, Node, Site
 from tracer.records.passes import find_pass, main_file
@@ -134,7 +135,9 @@ class Sayings:
             at = words.place(event.cut.region, beside=self.main_file)
             region = f" ({at})" if at else ""
             names = ", ".join(name for name in event.cut.tensors if name) or "its input"
-            text = f"{shape}  {event.cut.kind}{region}: no history, nothing flows back to {names}"
+            why = "zeros" if event.cut.kind == "zero gradient" else "no history, nothing"
+            verb = "flow" if why == "zeros" else "flows"
+            text = f"{shape}  {event.cut.kind}{region}: {why} {verb} back to {names}"
             return Said("cut", where, site, text.strip(), Tone.CUT)
         nodes = event.sequence_nrs[1] - event.sequence_nrs[0]
         made_nodes = words.count(nodes, "node") if nodes else "no node"
@@ -233,6 +236,17 @@ class Sayings:
         where = event.site.text if event.site is not None else ""
         text = f"{event.optimizer} holds {words.count(len(event.leaves), 'leaf')}"
         return Said("optimizer step", where, event.site, text)
+
+    @_say.register
+    def _(self, event: SavedWrite) -> Said:
+        where = (event.site.statement or event.site.text) if event.site is not None else event.how
+        running = self.running.get(event.pass_id or 0)
+        kept = f"{event.attribute} of {running.titles[event.node] if running else 'a node'}"
+        if event.version is None:
+            text = f"{event.how} wrote to {kept} through .data: no error, another gradient"
+        else:
+            text = f"{event.how} wrote to {kept}: that made it version {event.version}"
+        return Said("saved write", where, event.site, text, Tone.WRONG)
 
     @_say.register
     def _(self, event: Recompute) -> Said:

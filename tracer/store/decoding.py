@@ -28,6 +28,7 @@ from tracer.records.events import (
     PassEnd,
     Pause,
     Recompute,
+    SavedWrite,
     TensorRef,
 )
 from tracer.records.stream import ACCUMULATE, ENTRY_RECEIVED, ENTRY_SAME, FORWARD, HEADER, NODE
@@ -42,6 +43,7 @@ from tracer.store.frames import (
     HOOK_RUN,
     NODE_CODE,
     ONE,
+    SAVED_WRITE,
     TENSOR,
     TWO,
     WRITE,
@@ -271,6 +273,18 @@ def _decode_grad_read(payload: _Payload) -> dict[str, object]:
     }
 
 
+def _decode_saved_write(payload: _Payload) -> dict[str, object]:
+    node, attribute, how, version, site = payload.take(SAVED_WRITE)
+    lookup = payload.lookup
+    return {
+        "node": node,
+        "attribute": lookup.string(attribute),
+        "how": lookup.string(how),
+        "version": _or_none(version),
+        "site": lookup.site(site),
+    }
+
+
 def _decode_optimizer_step(payload: _Payload) -> dict[str, object]:
     optimizer, site, count = payload.take(WRITE)
     payload.check(count)
@@ -327,4 +341,5 @@ _DECODERS: dict[type[Event], Callable[[_Payload], dict[str, object]]] = {
     Mark: _decode_mark,
     Dropped: _decode_dropped,
     Pause: _decode_pause,
+    SavedWrite: _decode_saved_write,
 }

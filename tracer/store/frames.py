@@ -27,6 +27,7 @@ from tracer.records.events import (
     PassEnd,
     Pause,
     Recompute,
+    SavedWrite,
     TensorRef,
 )
 from tracer.records.stream import ACCUMULATE, FORWARD, HEADER, NODE
@@ -53,6 +54,7 @@ HOOK_RUN = struct.Struct("<IqqBIII")
 WRITE = struct.Struct("<III")
 GRAD_READ = struct.Struct("<IqI")
 COUNTED = struct.Struct("<QI")
+SAVED_WRITE = struct.Struct("<IIIqI")
 
 
 def encode_event(event: Event, names: Names) -> bytes:
@@ -135,6 +137,13 @@ def _encode_grad_read(event: GradRead, names: Names) -> bytes:
     return GRAD_READ.pack(names.string(event.tensor), number, names.site(event.site))
 
 
+def _encode_saved_write(event: SavedWrite, names: Names) -> bytes:
+    return SAVED_WRITE.pack(
+        event.node, names.string(event.attribute), names.string(event.how),
+        _or_minus_one(event.version), names.site(event.site),
+    )  # fmt: skip
+
+
 def _encode_optimizer_step(event: OptimizerStep, names: Names) -> bytes:
     count = len(event.leaves)
     fixed = WRITE.pack(names.string(event.optimizer), names.site(event.site), count)
@@ -183,6 +192,7 @@ _ENCODERS: dict[type[Event], Callable[[Any, Names], bytes]] = {
     Mark: _encode_mark,
     Dropped: _encode_dropped,
     Pause: _encode_pause,
+    SavedWrite: _encode_saved_write,
 }
 
 

@@ -203,6 +203,8 @@ header   length u32 (of the whole frame), kind u8, flags u8 (0), thread u16, pas
 15 mark           site u32, then the text as UTF-8
 16 dropped        count u64, reason string u32
 17 pause          resumed u32 (0: begins, 1: ends), site u32
+18 saved_write    node u32, attribute string u32, how string u32, version i64 (-1: not counted),
+                  site u32
 
 An entry is what was seen of one tensor. Where its meta is 0, the structure tells it: for received k
 of a node and for what a prehook or tensor hook sees, `outputs[k]` of the node; for returned slot j

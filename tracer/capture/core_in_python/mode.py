@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic_ns
@@ -22,6 +23,7 @@ from tracer.records.stream import FORWARD, WRITE
 
 OBSERVE, IGNORE, _WRITE, _SET_GRAD, _GET_GRAD = range(5)
 _MOST_OPS = 1 << 16
+_WRITTEN_MOST = 1 << 12
 _FORWARD_CODE, _GRAD_WRITE_CODE, _DATA_WRITE_CODE = (
     EVENT_KINDS.index(kind) + 1 for kind in (Forward, GradWrite, DataWrite)
 )
@@ -66,6 +68,7 @@ class ModeCore:
     _plain: Callable[..., object]
     _fault: Fault
     _ops: dict[Any, Op]
+    _written: deque[tuple[int, int, int, int, int]]
     _now: dict[int, _Now]
     _made: dict[int, MadeLog]
 
@@ -83,6 +86,7 @@ class ModeCore:
         self._places = Places(is_user, site)
         self._plain, self._fault = plain, fault
         self._ops, self._now, self._made = {}, {}, {}
+        self._written = deque(maxlen=_WRITTEN_MOST)
         self.book = None
         self.stepping = self.paused = self.evicted = 0
         self.round = 1
@@ -105,7 +109,9 @@ class ModeCore:
 
     @unseen
     def _run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        op = None if self.paused else self._find_op(function)
+        writes_out = bool(kwargs) and kwargs.get("out") is not None  # type: ignore[union-attr]
+        key = (function, True) if writes_out else function
+        op = None if self.paused else self._find_op(key)
         if op is None or op.action == IGNORE:
             return call(function, args, kwargs)
         if op.action == _GET_GRAD:
@@ -121,6 +127,9 @@ class ModeCore:
         else:
             result = call(function, args, kwargs)
         if not self.paused:
+            if simple and op.action == _WRITE:
+                with self._guarded():
+                    self.note_written(args[0], op.how)
             self._enter(op, args, kwargs, result, low, begin)
         return result
 
@@ -254,9 +263,22 @@ class ModeCore:
 
     def _put_write(self, op: Op, leaf: Leaf, kind: int, before: bytes, after: bytes) -> None:
         site = self.here()
-        by_optimizer = self.stepping and not TORCH.is_grad_enabled()
-        fixed = WRITE.pack(leaf.id, self.stepping if by_optimizer else op.how, site)
+        fixed = WRITE.pack(leaf.id, self._writer_of(op.how), site)
         self._tape.write(kind, self._current().pass_id, fixed, before, after)
+
+    def _writer_of(self, how: int) -> int:
+        """Who writes: the optimizer while it steps, else the operation."""
+        return self.stepping if self.stepping and not TORCH.is_grad_enabled() else how
+
+    def note_written(self, tensor: Any, how: int) -> None:
+        """Note that a tensor was written to, for when a node finds what it kept changed."""
+        site = self.here()
+        version, pointer = read_mark(tensor)
+        self._written.append((self._tape.next_seq(), pointer, version, self._writer_of(how), site))
+
+    def writes(self) -> list[tuple[int, int, int, int, int]]:
+        """(seq, address, version, how, site) of the newest writes, in order."""
+        return list(self._written)
 
     # ---- operations and the nodes they made
 

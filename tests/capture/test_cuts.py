@@ -1,0 +1,153 @@
+"""Where history was cut: each kind with its line and the tensors it cut, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import tracer
+from tracer.records import Cut, Forward, TraceRecord
+
+
+def cuts(trace: TraceRecord) -> list[tuple[Cut, str]]:
+    """Each cut with the source of the operation."""
+    return [
+        (event.cut, event.site.expression if event.site is not None else "")
+        for event in trace.events
+        if isinstance(event, Forward) and event.cut is not None
+    ]
+
+
+def in_no_grad(y: Tensor) -> None:
+    with torch.no_grad():
+        y * 2
+
+
+def in_inference_mode(y: Tensor) -> None:
+    with torch.inference_mode():
+        y * 2
+
+
+def with_grad_disabled(y: Tensor) -> None:
+    with torch.set_grad_enabled(False):
+        y * 2
+
+
+KINDS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "y.detach()": (lambda y: y.detach(), "detach"),
+    "y.data": (lambda y: y.data, ".data"),
+    "y.sum().item()": (lambda y: y.sum().item(), "item"),
+    "y.tolist()": (lambda y: y.tolist(), "item"),
+    "y.detach().numpy()": (lambda y: y.detach().numpy(), "detach"),
+    "float(y.sum())": (lambda y: float(y.sum()), "item"),
+    "torch.tensor(y)": (lambda y: torch.tensor(y), "new tensor"),
+    "y.argmax()": (lambda y: y.argmax(), "not differentiable"),
+    "y > 0": (lambda y: y > 0, "not differentiable"),
+    "y.long()": (lambda y: y.long(), "not differentiable"),
+    "y.to(torch.int32)": (lambda y: y.to(torch.int32), "not differentiable"),
+    "y.round()": (lambda y: y.round(), "zero gradient"),
+    "torch.floor(y)": (lambda y: torch.floor(y), "zero gradient"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
+@pytest.mark.parametrize("expression", KINDS)
+def test_an_operation_that_cuts_is_told_with_what_it_cut(expression: str) -> None:
+    cutting, kind = KINDS[expression]
+    with tracer.trace() as trace:
+        x = torch.ones(2, requires_grad=True)
+        y = x * 1.5
+        cutting(y)
+    ((cut, text),) = cuts(trace.record)
+    assert cut.kind == kind
+    assert text in expression
+    if "sum" not in expression:
+        assert cut.tensors == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("cutting", "kind"),
+    [(in_no_grad, "no_grad"), (in_inference_mode, "inference"), (with_grad_disabled, "no_grad")],
+)
+def test_a_region_without_history_is_told_with_its_line(
+    cutting: Callable[[Tensor], None], kind: str
+) -> None:
+    with tracer.trace() as trace:
+        y = torch.ones(2, requires_grad=True) * 1.5
+        cutting(y)
+    ((cut, text),) = cuts(trace.record)
+    assert (cut.kind, cut.tensors, text) == (kind, ("y",), "y * 2")
+    assert cut.region is not None
+    assert cut.region.statement.startswith("with torch.")
+    assert cut.region.line == cutting.__code__.co_firstlineno + 1
+
+
+def test_freezing_a_leaf_cuts_it() -> None:
+    with tracer.trace() as trace:
+        x = torch.ones(2, requires_grad=True)
+        x.requires_grad_(False)
+    ((cut, _),) = cuts(trace.record)
+    assert (cut.kind, cut.tensors) == ("requires_grad_(False)", ("x",))
+
+
+def test_a_new_leaf_made_from_a_detached_tensor_tells_where_that_was() -> None:
+    with tracer.trace() as trace:
+        x = torch.ones(2, requires_grad=True)
+        y = x.detach()
+        y.requires_grad_()
+    (detached, _), (leaf, text) = cuts(trace.record)
+    assert (detached.kind, leaf.kind, leaf.tensors) == ("detach", "new leaf", ("x",))
+    assert text == "y.requires_grad_()"
+    assert leaf.region is not None
+    assert leaf.region.expression == "x.detach()"
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * 3 * x * x
+
+
+def test_what_a_custom_function_and_a_hook_compute_cuts_nothing_of_the_users() -> None:
+    with tracer.trace() as trace:
+        x = torch.ones(2, requires_grad=True)
+        y = Cube.apply(x)
+        y.register_hook(lambda grad: grad * x)
+        y.sum().backward()
+        with torch.no_grad():
+            y * 2
+    assert [text for _, text in cuts(trace.record)] == ["y * 2"]
+
+
+def test_a_region_inside_a_custom_function_ends_with_it() -> None:
+    class Quiet(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return grad
+
+    with tracer.trace() as trace:
+        x = torch.ones(2, requires_grad=True)
+        Quiet.apply(x)
+        found = len(cuts_of(trace))
+        Cube.apply(x)
+        assert len(cuts_of(trace)) == found
+
+
+def cuts_of(trace: Any) -> list[Any]:
+    return cuts(trace.record)
