@@ -36,6 +36,7 @@ from tracer.records import (
     PassEnd,
     Pause,
     Recompute,
+    SavedWrite,
     Site,
     TraceRecord,
     words,
@@ -208,6 +209,10 @@ KINDS: dict[type[Event], tuple[dict[str, object], str]] = {
         "recompute f(x) :3 a checkpointed region runs again, first run as event 12",
     ),
     Mark: ({"text": "epoch 3", "site": SITE}, "─ epoch 3 ─ :3 · 5 ms"),
+    SavedWrite: (
+        {"node": 3, "attribute": "_saved_result", "how": "add_", "version": 1, "site": SITE},
+        "saved write y = f(x) :3 add_ wrote to _saved_result of a node: that made it version 1",
+    ),
     Pause: ({"site": SITE}, "paused f(x) :3 nothing is recorded from here"),
     Dropped: ({"count": 1200, "reason": "budget"}, "not recorded budget 1,200"),
 }  # fmt: skip
