@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tracer.records.graph import Graph, Node, NodeKind
+from tracer.records.words import BACKWARD_OF
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -33,21 +34,23 @@ class SecondOrder:
 
     def enter(self, graph: Graph, node: Node, low: int, high: int) -> None:
         """Enter that running a node made the nodes numbered from `low` to before `high`."""
-        text = f"backward of {node.name}"
+        text = f"{BACKWARD_OF}{node.name}"
         module = node.module.id if node.module is not None else 0
-        op = self._op(f"{text}, node {node.id} of graph {graph.id}", text)
+        by = f"node {node.id} of graph {graph.id}"
+        op = self._op(f"{text}, {by}", text, f"made in a backward pass, by {by}")
         self._session.mode.log_made(low, high, _id(node), op, module, node.call)
 
     def enter_sum(self, low: int, high: int, site: int) -> None:
         """Enter the nodes by which the engine adds up contributions; not those of user code."""
-        op = self._op("sum of contributions in a backward pass", "sum of contributions")
+        text = "sum of contributions"
+        op = self._op(text, text, "made in a backward pass: a sum of contributions")
         for number in range(low, high):
             if self._session.made_by(number) is None:
                 self._session.mode.log_made(number, number + 1, site, op, 0, 1)
 
-    def _op(self, text: str, name: str) -> int:
-        op = self._session.recorder.writer.string(text)
-        self._notes[op] = f"made in a backward pass: {text}"
+    def _op(self, key: str, name: str, note: str) -> int:
+        op = self._session.recorder.writer.string(key)
+        self._notes[op] = note
         self._session.name_op(op, name)
         return op
 

@@ -75,8 +75,9 @@ class Node:
     `name` is `type(fn).__name__`. `sequence_nr` is None for `AccumulateGrad`. `outputs` is the
     metadata of each output of the forward operation, hence of each gradient that arrives.
     `variables` are the names the user gave to those outputs (`("x2",)`), or to the leaf of an
-    `AccumulateGrad`. `op` is the qualified name of the forward function (`torch.mul`). `call`
-    counts executions of the same site when the graph was built (loop iterations), from 1; `loops`
+    `AccumulateGrad`. `op` is the qualified name of the forward function (`torch.mul`); of a node
+    that a backward pass with `create_graph` made, `backward of MulBackward0`. `call` counts
+    executions of the same site when the graph was built (loop iterations), from 1; `loops`
     is where the loops around it stood then, outermost first (`(("t", "3"),)`), as far as they are
     known: not those that the backward call itself is in, since a graph is shared by all passes.
     """

@@ -21,6 +21,8 @@ _LONGEST_SUM = 64
 _MOST_VALUES = 16
 _MANY_PARTS = 8
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
+BACKWARD_OF = "backward of "
+"""Begins the `op` of a node that a backward pass made (see `Node`)."""
 _BACKWARD = re.compile(r"Backward\d*$")
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -243,11 +245,11 @@ def titles(graph: Graph) -> tuple[str, ...]:
     Where one expression made several nodes, those whose value has no name of its own begin with
     what they do: `Addmm · self.linear(x)`.
     """
-    made = Counter((node.site.id, node.call) for node in graph.nodes if node.site is not None)
-    several = {key for key, times in made.items() if times > 1}
+    keys = [(node.site, node.call, _is_of_backward(node)) for node in graph.nodes]
+    made = Counter(keys)
     return tuple(
-        node_title(node, inner=node.site is not None and (node.site.id, node.call) in several)
-        for node in graph.nodes
+        node_title(node, inner=key[0] is not None and made[key] > 1)
+        for node, key in zip(graph.nodes, keys, strict=True)
     )
 
 
@@ -258,6 +260,8 @@ def node_title(node: Node, *, inner: bool = False) -> str:
         return names or "leaf without a name"
     if site is None or not site.expression:
         return names or node.op or op_name(node)
+    if _is_of_backward(node):
+        return f"{op_name(node)} · {BACKWARD_OF}{site.expression}{_loops(node)}"
     if not names:
         inner = inner or bool(site.targets)
         text = f"{op_name(node)} · {site.expression}" if inner else site.expression
@@ -265,6 +269,11 @@ def node_title(node: Node, *, inner: bool = False) -> str:
     if site.expression == site.statement:  # an augmented assignment, which names its target itself
         return f"{site.expression}{_loops(node)}"
     return f"{names} = {site.expression}"
+
+
+def _is_of_backward(node: Node) -> bool:
+    """Whether a backward pass made it, in running the node of the expression it is told with."""
+    return node.op.startswith(BACKWARD_OF)
 
 
 def names_of(node: Node) -> tuple[str, ...]:
