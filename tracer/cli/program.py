@@ -13,7 +13,7 @@ from tracer.errors import OptionError, ScriptError, TracerError
 
 COMMANDS = {
     "run": "Run a script exactly as `python` would, and record every backward pass.",
-    "show": "Print a table of what a trace holds.",
+    "show": "Print what a trace holds: passes, leaves, hooks, cuts, failures.",
     "draw": "Draw a pass of a trace: gradients, hooks, sums and cuts.",
     "timeline": "Print a trace's events, a line each, in the engine's order.",
     "docs": "Build pages from documents whose code is run and traced, and check they still hold.",
@@ -22,8 +22,11 @@ COMMANDS = {
 
 EPILOG = """\b
 Example:
-  tracer run train.py
-  tracer draw train.trace -o train.svg
+  tracer run train.py                     record it, in train.trace
+  tracer show train.trace                 what is in it
+  tracer timeline train.trace             what happened, in order
+  tracer draw train.trace                 a backward pass, in the terminal
+  tracer draw train.trace -o train.svg    and as a picture
 """
 
 

@@ -63,7 +63,7 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Print each event as it happens in a file.",
 )
-@filters
+@filters("With --follow: only")
 @click.option("--torchviz", is_flag=True, help="Keep torchviz's drawing of each pass as well.")
 @click.option(
     "--library-frames",

@@ -36,22 +36,29 @@ def read_passes(
     return int(found[1]), int(found[2] or found[1])
 
 
-def filters(function: F) -> F:
-    """Add --kind, --name and --module to a command, each as a tuple that may be empty."""
+def filters(only: str) -> Callable[[F], F]:
+    """Add --kind, --name and --module to a command, each as a tuple that may be empty.
+
+    `only` begins what each says of itself: `Only`, or under which condition only.
+    """
     options = (
         click.option(
             "--kind", "kinds", metavar="KIND", multiple=True, callback=read_kinds,
-            help="Only events of a kind: node, accumulate, hook, cut, … Several with commas.",
+            help=f"{only} events of a kind: node, accumulate, hook, cut, … Several with commas.",
         ),
         click.option(
             "--name", "names", metavar="NAME", multiple=True,
-            help="Only events of a tensor, leaf, node or hook of that name; * stands for any text.",
+            help=f"{only} events of a tensor, leaf, node or hook of that name; * is any text.",
         ),
         click.option(
             "--module", "modules", metavar="PATH", multiple=True,
-            help="Only events in that module (`encoder.layers.0`) and those in it.",
+            help=f"{only} events in a module (`encoder.layers.0`), and in those in it.",
         ),
     )  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
+
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add

@@ -18,5 +18,8 @@ Example:
 @click.command(epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
-    """Print a table of what a trace holds."""
+    """Print what a trace holds: passes, leaves, hooks, cuts, failures.
+
+    Says, too, why a `.grad` is None, and what was not recorded. Passes that are alike are one row.
+    """
     terminal.print_lines(terminal.lines_of(open_trace(file).summary()))

@@ -35,7 +35,7 @@ FORMS = {"text": "", "jsonl": ".jsonl", "csv": ".csv", "chrome": ".json"}
     callback=read_passes,
     help="Pass N, and what led to it, in full; also 3-7, or all.",
 )
-@filters
+@filters("Only")
 @click.option("--since", metavar="MARK", default="", help="Only what came after tracer.mark(MARK).")
 @click.option(
     "--format",
@@ -74,7 +74,10 @@ def command(
     form = form or _form_of(output)
     if output is not None:
         check_folder(output)
-        write_lines(output, trace.timeline_lines(wanted, form=form))
+        from tracer.cli.progress import working  # costs more than all else here, and only files
+
+        with working(f"writing {output}"):
+            write_lines(output, trace.timeline_lines(wanted, form=form))
         return
     color, width = terminal.wants_color(), terminal.width()
     lines = trace.timeline_lines(
