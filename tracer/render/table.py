@@ -20,7 +20,6 @@ from tracer.render.left_at_the_end import (
     FIRST_EVENTS,
     LAST_EVENTS,
     HookNow,
-    LeafNow,
     Seen,
     look_through,
 )
@@ -77,13 +76,13 @@ def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
     yield from _what_ran(trace)
     yield from _failures(trace)
     listed = islice(trace.leaves.values(), _MOST_ROWS)
-    leaves = [_leaf_row(leaf, seen.of(leaf)) for leaf in listed]
+    leaves = [_leaf_row(leaf, seen) for leaf in listed]
     sections = (
         ("passes", list(_passes(trace)), _PASSES, ""),
         ("leaves", leaves, _LEAVES, ""),
         ("over passes", list(_sparks(trace)), _SPARKS, ""),
         ("no gradient", list(why_none(trace, seen)), _NONE, ""),
-        ("hooks", [_hook_row(now, main_file(trace)) for now in seen.hooks.values()], _HOOKS, ""),
+        ("hooks", list(_hooks(trace, seen)), _HOOKS, ""),
         ("cuts", list(_cuts(trace, seen)), _CUTS, ""),
         ("paused", list(_pauses(trace, seen)), _PAUSES, "red"),
         ("not recorded", list(_gaps(trace)), _GAPS, "red"),
@@ -96,7 +95,7 @@ def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
                 yield Text(f"  … and {count - _MOST_ROWS:,} more", "dim")
     if seen.cut_short:
         read = f"the first {FIRST_EVENTS:,} and the last {LAST_EVENTS:,} events"
-        yield from ("", Text(f"of leaves, hooks and cuts, what {read} say"))
+        yield from ("", Text(f"of leaves, hooks and cuts, what {read} say: ≥ there may be more"))
     if not trace.complete:
         yield from (
             "", Text("the recording was cut short: it ends at its last write", "bold red")
@@ -212,16 +211,22 @@ def _pass_row(run: PassSort, *, several_graphs: bool) -> Row:
 # ---- what the events leave
 
 
-def _leaf_row(leaf: Leaf, now: LeafNow) -> Row:
-    writes = [f"written {now.writes:,}×"] if now.writes else []
-    ledger = [f"cleared {now.cleared:,}×"] if now.cleared else []
-    ledger += [f"changed {now.grad_writes:,}×"] if now.grad_writes else []
+def _times(seen: Seen, count: int) -> str:
+    """A count of what was read of the events: at least so many, where that was not all."""
+    return f"{'≥' * seen.cut_short}{count:,}×"
+
+
+def _leaf_row(leaf: Leaf, seen: Seen) -> Row:
+    now = seen.of(leaf)
+    writes = [f"written {_times(seen, now.writes)}"] if now.writes else []
+    ledger = [f"cleared {_times(seen, now.cleared)}"] if now.cleared else []
+    ledger += [f"changed {_times(seen, now.grad_writes)}"] if now.grad_writes else []
     return (
         leaf.name or "(no name)",
         words.meta(leaf.meta),
         f"= {words.tensor(now.value, norm='‖x‖')}" if now.value is not None else "",
         f".grad {words.tensor(now.grad)}",
-        f"from {words.count(now.passes, 'pass')}",
+        f"from {'≥' * seen.cut_short}{words.count(now.passes, 'pass')}",
         ", ".join(ledger),
         ", ".join(writes),
     )
@@ -238,13 +243,19 @@ def _sparks(trace: TraceRecord) -> Iterator[Row]:
             yield series.name, sparkline(series.values), f"{first} → {last}"
 
 
-def _hook_row(now: HookNow, script: str) -> Row:
+def _hooks(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
+    script = main_file(trace)
+    for now in seen.hooks.values():
+        yield _hook_row(now, script, _times(seen, now.runs))
+
+
+def _hook_row(now: HookNow, script: str, runs: str) -> Row:
     hook = now.hook
     added = "added before the trace"
     if hook.added is not None:
         added = f"added {words.place(hook.added, beside=script)}"
     removed = f"removed {words.place(now.removed_at, beside=script)}".strip()
-    ran = f"ran {now.runs:,}×, changed {now.changed:,}"
+    ran = f"ran {runs}, changed {now.changed:,}"
     return (
         hook.text,
         f"{hook.kind} on {hook.subject}".removesuffix(" on "),
@@ -258,7 +269,7 @@ def _cuts(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
     for cut in seen.cuts.values():
         names = ", ".join(cut.names)
         yield (
-            cut.kind, words.place(cut.site, beside=main_file(trace)), f"{cut.count:,}×",
+            cut.kind, words.place(cut.site, beside=main_file(trace)), _times(seen, cut.count),
             f"nothing flows back to {names}" if names else "",
         )  # fmt: skip
 
