@@ -106,6 +106,13 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) ->
     assert leaves.startswith("  m1  (3,2) f32  .grad 10  from 1 pass\n")
 
 
+def test_leaves_made_anew_under_one_name_are_a_row() -> None:
+    trace = hooks()
+    again = {number: replace(trace.leaves[1], id=number) for number in (1, 2, 3)}
+    text = printed(replace(trace, leaves=again))
+    assert "  v ×3  (3,) f32  = [2, 2, 2]  .grad None  from 2 passes\n" in text
+
+
 def test_what_is_missing_is_said() -> None:
     trace = replace(hooks(), dropped={"over budget": 1200}, complete=False)
     text = printed(trace)

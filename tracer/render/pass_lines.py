@@ -28,7 +28,7 @@ def pass_lines(trace: TraceRecord, *, width: int, color: bool, wrap: bool = Fals
     """
     columns = Columns(width, color, wrap=wrap)
     yield from _head(trace, columns)
-    yield from _PassTeller(trace, columns).tell()
+    yield from _PassTeller(trace, columns, call=min(max(26, width - 104), 56)).tell()
 
 
 def _head(trace: TraceRecord, columns: Columns) -> Iterator[str]:
@@ -65,8 +65,9 @@ class _Sum:
 class _PassTeller:
     """Goes through a folded run and, beside it, through the facts of its passes."""
 
-    def __init__(self, trace: TraceRecord, columns: Columns) -> None:
+    def __init__(self, trace: TraceRecord, columns: Columns, *, call: int) -> None:
         self._trace = trace
+        self._call = call
         self._columns = columns
         self._main_file = main_file(trace)
         self._digits = max(2 * len(str(trace.passes[-1].id)) + 1, 4)
@@ -139,7 +140,7 @@ class _PassTeller:
 
     def _row(self, number: str, call: str, place: str, each: str, text: str, tone: Tone) -> str:
         number = " " * (self._digits - words.width(number)) + number
-        call = words.padded(words.shorten(call, 26), 26)
+        call = words.padded(words.shorten(call, self._call), self._call)
         start = f"{number}  {call} {words.padded(place, 6)} {each:>9}"
         return self._columns.line(start, text, tone)
 

@@ -102,7 +102,8 @@ class Sayings:
             seed = record.seeds[number] if number < len(record.seeds) else None
             if seed is not None:
                 running.arriving.setdefault((root.node, root.input_nr), []).append(seed)
-        asked = [f"inside pass {record.parent}"] if record.parent is not None else []
+        asked = [f"thread {record.thread}"] if record.thread else []
+        asked += [f"inside pass {record.parent}"] if record.parent is not None else []
         asked += [name for name in ("retain_graph", "create_graph") if getattr(record, name)]
         asked += [f"inputs={', '.join(record.inputs)}"] if record.inputs is not None else []
         return Said("pass begins", call_of(record), record.site, ", ".join(asked), Tone.HEADING)

@@ -28,6 +28,7 @@ from tracer.render.stretches import fold_run, likeness, places_in
 from tracer.render.why_none import why_none
 
 _MOST_ROWS = 24
+_MOST_LEAVES = 2_000
 _MOST_FAILURES = 3
 _PLOTTED_LEAVES = 4
 _MANY_PASSES = 12
@@ -75,8 +76,9 @@ def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
     seen = look_through(trace)
     yield from _what_ran(trace)
     yield from _failures(trace)
-    listed = islice(trace.leaves.values(), _MOST_ROWS)
-    leaves = [_leaf_row(leaf, seen) for leaf in listed]
+    alike = _leaves_alike(trace)[:_MOST_ROWS]
+    leaves = [_leaf_row(leaves, seen) for leaves in alike]
+    more = len(trace.leaves) - sum(map(len, alike))
     sections = (
         ("passes", list(_passes(trace)), _PASSES, ""),
         ("leaves", leaves, _LEAVES, ""),
@@ -89,10 +91,10 @@ def _page(trace: TraceRecord, width: int) -> Iterator[RenderableType]:
     )
     for name, rows, columns, style in sections:
         if rows:
-            count = len(trace.leaves) if name == "leaves" else len(rows)
+            left_out = more if name == "leaves" else len(rows) - _MOST_ROWS
             yield from _section(name, rows[:_MOST_ROWS], columns, style, width)
-            if count > _MOST_ROWS:
-                yield Text(f"  … and {count - _MOST_ROWS:,} more", "dim")
+            if left_out > 0:
+                yield Text(f"  … and {left_out:,} more", "dim")
     if seen.cut_short:
         read = f"the first {FIRST_EVENTS:,} and the last {LAST_EVENTS:,} events"
         yield from ("", Text(f"of leaves, hooks and cuts, what {read} say: ≥ there may be more"))
@@ -216,19 +218,34 @@ def _times(seen: Seen, count: int) -> str:
     return f"{'≥' * seen.cut_short}{count:,}×"
 
 
-def _leaf_row(leaf: Leaf, seen: Seen) -> Row:
-    now = seen.of(leaf)
-    writes = [f"written {_times(seen, now.writes)}"] if now.writes else []
-    ledger = [f"cleared {_times(seen, now.cleared)}"] if now.cleared else []
-    ledger += [f"changed {_times(seen, now.grad_writes)}"] if now.grad_writes else []
+def _leaves_alike(trace: TraceRecord) -> list[list[Leaf]]:
+    """Leaves, those together that a program makes anew under one name and shape."""
+    alike: dict[Hashable, list[Leaf]] = {}
+    for leaf in islice(trace.leaves.values(), _MOST_LEAVES):
+        alike.setdefault((leaf.name or leaf.id, leaf.meta), []).append(leaf)
+    return list(alike.values())
+
+
+def _leaf_row(leaves: Sequence[Leaf], seen: Seen) -> Row:
+    """What leaves of one name went through in all, and what the last of them holds."""
+    every, leaf = [seen.of(leaf) for leaf in leaves], leaves[-1]
+    now, passes = every[-1], sum(one.passes for one in every)
+    said = {
+        "cleared": sum(one.cleared for one in every),
+        "changed": sum(one.grad_writes for one in every),
+        "written": sum(one.writes for one in every),
+    }
+    told = {what: f"{what} {_times(seen, count)}" for what, count in said.items() if count}
+    ledger = [told[what] for what in ("cleared", "changed") if what in told]
+    name = leaf.name or "(no name)"
     return (
-        leaf.name or "(no name)",
+        f"{name} ×{len(leaves):,}" if len(leaves) > 1 else name,
         words.meta(leaf.meta),
         f"= {words.tensor(now.value, norm='‖x‖')}" if now.value is not None else "",
         f".grad {words.tensor(now.grad)}",
-        f"from {'≥' * seen.cut_short}{words.count(now.passes, 'pass')}",
+        f"from {'≥' * seen.cut_short}{words.count(passes, 'pass')}",
         ", ".join(ledger),
-        ", ".join(writes),
+        told.get("written", ""),
     )
 
 

@@ -87,6 +87,7 @@ class Teller:
         inside = f" (inside pass {record.parent})" if record.parent is not None else ""
         again = " goes on" if running.headed else inside
         facts = [words.file_line(record.site)] if record.site is not None else []
+        facts += [f"thread {record.thread}"] if record.thread else []
         if record.end_ns is not None:
             facts.append(words.counts(record.node_count, record.leaf_count))
             took = record.end_ns - record.begin_ns
