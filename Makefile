@@ -6,15 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS := build/docs
-SOURCES := $(shell find tracer examples -name '*.py' -o -name '*.sql' -o -path '*/templates/*' -type f)
-CODE := tracer tests examples benchmarks setup.py
+REFERENCE := build/reference
+SOURCES := $(shell find tracer examples docs -name '*.py' -o -name '*.md' -o -name '*.sql' -o -path '*/templates/*' -type f)
+CODE := tracer tests examples benchmarks docs setup.py
 
 .DELETE_ON_ERROR:
 .PHONY: demo test docs bench format lint types pytest clean
 
 demo: $(DOCS)/index.html
 	@echo
-	@echo "The examples, each with its pictures and its timeline:"
+	@echo "The documentation, its examples with their pictures and timelines:"
 	@echo "    $(CURDIR)/$(DOCS)/index.html"
 	@echo "Trace a script of your own:"
 	@echo "    $(BIN)/tracer run script.py"
@@ -22,7 +23,9 @@ demo: $(DOCS)/index.html
 docs: $(DOCS)/index.html
 
 $(DOCS)/index.html: $(READY) $(SOURCES)
-	$(BIN)/tracer docs build examples -o $(DOCS)
+	$(BIN)/python docs/generated/pages.py $(REFERENCE)
+	$(BIN)/tracer docs build docs $(REFERENCE) examples -o $(DOCS) -j 2
+	$(BIN)/python docs/generated/images.py $(DOCS) docs/images
 	@touch $@
 
 test: format lint types pytest

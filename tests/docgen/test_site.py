@@ -10,26 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.report.html_pages import read_page
-from tracer.docgen import BuildFailure, BuildResult, build
+from tracer.docgen import BuildFailure, build
 from tracer.docgen.site import find_documents
 from tracer.errors import ScriptError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STEMS = ["01_vector_jacobian", "02_hooks", "03_no_grad", "04_sgd_by_hand"]
-
-
-@pytest.fixture(scope="module")
-def told() -> list[tuple[str, int, int]]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def built(
-    tmp_path_factory: pytest.TempPathFactory, told: list[tuple[str, int, int]]
-) -> BuildResult:
-    """The four examples, built."""
-    out = tmp_path_factory.mktemp("site") / "docs"
-    return build([EXAMPLES], out, progress=lambda *said: told.append(said))
 
 
 def test_each_example_becomes_a_page_and_none_fails(built):

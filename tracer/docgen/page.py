@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -176,15 +178,34 @@ def _code_step(
     step = CodeStep(block.text, block.line, number + 1, block.marks, ran=False)
     if done is None:
         return step
-    outputs = tuple(Output(output.stream, as_shown(output.text)) for output in done.outputs)
+    folder = str(document.path.resolve().parent)
+    outputs = tuple(
+        Output(output.stream, without_places(as_shown(output.text), folder))
+        for output in done.outputs
+    )
+    failure = done.failure
+    if failure is not None:
+        failure = replace(failure, text=without_places(failure.text, folder))
     return replace(
         step,
         outputs=outputs if block.marks.shows("output") else (),
-        failure=done.failure,
+        failure=failure,
         scraped=_scrape(document, run, done, block.marks),
         ran=True,
         note=done.note,
     )
+
+
+def without_places(text: str, folder: str) -> str:
+    """Return text in which files are named from the document's folder, or that of libraries.
+
+    Where these lie differs from machine to machine, and is nobody's business.
+    """
+    paths = sysconfig.get_paths()
+    places = {folder, *(paths[name] for name in ("purelib", "platlib", "stdlib", "platstdlib"))}
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place + os.sep, "")
+    return text
 
 
 def _scrape(document: Document, run: DocumentRun, done: BlockRun, marks: Marks) -> Scraped:

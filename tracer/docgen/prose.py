@@ -45,13 +45,17 @@ class Links:
 
     def lead(self, href: str, ending: str) -> str:
         """Return a link as it is to stand on a page; `ending` is that of the other pages."""
-        path = self.file(href)
+        name, mark, anchor = href.partition("#")
+        path = self.file(href) or self._page_called(name)
         if path is None or self.out is None:
             return href
-        _, mark, anchor = href.partition("#")
         if path in self.stems:
             return f"{quote(self.stems[path])}{ending}{mark}{anchor}"
         return quote(Path(os.path.relpath(path, self.out.resolve())).as_posix()) + mark + anchor
+
+    def _page_called(self, name: str) -> Path | None:
+        """Return the document of that name among those with a page, wherever it lies."""
+        return next((path for path in self.stems if path.name == unquote(name)), None)
 
     def file(self, href: str) -> Path | None:
         """Return the file on this machine that a link leads to, where it does."""
@@ -81,6 +85,8 @@ class Renderer:
     def __init__(self, links: Links | None = None, *, raw_html: bool = False) -> None:
         options = {"html": True, "highlight": highlight_code}
         self._markdown = MarkdownIt("commonmark", options).enable(["table", "strikethrough"])
+        self._markdown.add_render_rule("table_open", _open_table)
+        self._markdown.add_render_rule("table_close", _close_table)
         self._links = links or Links()
         self._raw_html = raw_html
         self.headings: list[Heading] = []
@@ -141,6 +147,15 @@ class Renderer:
             number += 1
             anchor = f"{wanted}-{number}"
         return Heading(level, anchor, text)
+
+
+def _open_table(*_: object) -> str:
+    """Begin a table that is scrolled where it is wider than the page."""
+    return '<div class="table">\n<table>\n'
+
+
+def _close_table(*_: object) -> str:
+    return "</table>\n</div>\n"
 
 
 def _embedded(path: Path | None) -> str:
