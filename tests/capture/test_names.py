@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tracer
 from tests.capture.probes import SCRIPT
 from tracer.capture import names as names_module
 from tracer.capture.names import NameBook, find_names
@@ -423,3 +424,40 @@ def test_a_passing_tensor_is_named_by_the_variable_that_holds_it() -> None:
     assert book.variable_of(held[0], sys._getframe()) == ""
     for y in held:
         assert book.variable_of(y, sys._getframe()) == "y"
+
+
+class Dense(torch.nn.Module):
+    """A module that looks at its parameters while it is made and while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.layer.weight.data.fill_(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x)
+        return out
+
+
+def train_after_evaluation() -> tracer.Trace:
+    with tracer.trace() as trace:
+        model = Dense()
+        model.eval()
+        for _ in range(2):
+            with torch.no_grad():
+                model(torch.ones(1, 2))
+            model(torch.ones(1, 2)).sum().backward()
+    return trace
+
+
+def test_leaves_are_named_as_the_pass_sees_them_whatever_a_constructor_called_them() -> None:
+    trace = train_after_evaluation()
+    names = sorted(leaf.name for leaf in trace.record.leaves.values())
+    assert names == ["model.layer.bias", "model.layer.weight"]
+
+
+def test_an_evaluation_before_a_pass_makes_no_graph_of_its_own() -> None:
+    trace = train_after_evaluation()
+    assert [one.graph for one in trace.passes] == [1, 1]
+    modules = [node.module for node in trace.graph.nodes if node.module is not None]
+    assert {(one.path, one.call) for one in modules} == {("model.layer", 1)}

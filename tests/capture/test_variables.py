@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import torch
 
 from tests.capture.probes import Holder
 from tracer.capture.variables import is_name, read_locals, read_scopes
@@ -49,6 +50,12 @@ def ask_for_locals() -> tuple[object, ...]:
     before = locals()
     number = 1
     return read_locals(sys._getframe()), before, number
+
+
+def test_calling_a_method_named_eval_asks_for_nothing() -> None:
+    model = torch.nn.Identity()
+    model.eval()
+    assert read_locals(sys._getframe())["model"] is model
 
 
 @shares_one_dictionary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.builders import hooks, vector_jacobian
-from tracer.records import Cut, EventList, Forward, Outcome, Site, TraceRecord
+from tracer.records import Cut, EventList, Forward, Outcome, Site, TensorRef, TraceRecord
 from tracer.render.left_at_the_end import look_through
 from tracer.render.why_none import why_none
 
@@ -76,5 +76,11 @@ def test_a_frozen_leaf_says_what_froze_it() -> None:
 
 
 def test_a_tensor_that_no_pass_met_is_told_by_what_cut_it_off() -> None:
-    assert reasons(with_cut(hooks(), "detach", "unused")) == {"unused": "cut off by detach"}
+    event = replace(cut("detach", "unused"), inputs=(TensorRef(made_by=3, name="unused"),))
+    trace = replace(hooks(), events=EventList((*hooks().events, event)))
+    assert reasons(trace) == {"unused": "cut off by detach"}
     assert reasons(with_cut(hooks(), "detach", "v")) == {}
+
+
+def test_a_leaf_may_have_had_another_name_where_it_was_cut() -> None:
+    assert reasons(with_cut(hooks(), "detach", "self.v")) == {}

@@ -37,7 +37,7 @@ class Modules:
         self._paths: weakref.WeakKeyDictionary[torch.nn.Module, dict[int, str]] = (
             weakref.WeakKeyDictionary()
         )
-        self._calls: dict[tuple[str, str], int] = {}
+        self._calls: dict[tuple[str, str, bool], int] = {}
         self._refs: dict[tuple[str, str, int], ModuleRef] = {}
         self._known: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
         self._by_id: dict[int, ModuleRef] = {}
@@ -86,7 +86,9 @@ class Modules:
         else:
             path = self._local.root
         self._known[module] = path
-        call = self._calls[path, cls] = self._calls.get((path, cls), 0) + 1
+        # An evaluation before a pass is no part of what it leads to.
+        key = path, cls, torch.is_grad_enabled()
+        call = self._calls[key] = self._calls.get(key, 0) + 1
         ref = self._refs.get((path, cls, call))
         if ref is None:
             ref = ModuleRef(len(self._refs) + 1, path, cls, call)

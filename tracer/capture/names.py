@@ -49,6 +49,22 @@ def find_names(
     return _search(tensors, read_scopes(frame, is_user, {}), is_user)
 
 
+class _Waits:
+    """Lets searches that find nothing come ever more rarely."""
+
+    def __init__(self) -> None:
+        self._vain = 0
+        self._wait = 0
+
+    def is_over(self) -> bool:
+        self._wait -= 1
+        return self._wait < 0
+
+    def plan_next(self, *, was_fruitful: bool) -> None:
+        self._vain = 0 if was_fruitful else min(self._vain + 1, _MOST_WAITS)
+        self._wait = 2**self._vain - 1
+
+
 class NameBook:
     """Remembers what leaves are called, so that only leaves not seen before are searched for.
 
@@ -63,8 +79,10 @@ class NameBook:
         # Variables of loops that turned out to be the best name that a leaf has.
         self._loop_names: set[str] = set()
         self._loops: LoopVariables = {}
-        self._vain = 0
-        self._wait = 0
+        self._waits = _Waits()
+        # What leaves were called between passes, outside of modules (in a constructor) and inside.
+        self._meanwhile: dict[tuple[int, bool], tuple[OurRef, str]] = {}
+        self._meanwhile_waits = _Waits()
 
     def names(
         self, tensors: Mapping[int, Tensor], frame: FrameType | None, *, first: Scope | None = None
@@ -91,13 +109,40 @@ class NameBook:
         found = self._in_variables(unknown, scopes)
         self._remember({key: unknown[key] for key in found}, found)
         rest = {key: tensor for key, tensor in unknown.items() if key not in found}
-        if rest and self._may_search(rest):
+        if rest and (_any_parameter(rest) or self._waits.is_over()):
             names = _search(rest, scopes, self._is_user)
             self._remember(rest, names)
-            self._plan_next(bool(names))
+            self._waits.plan_next(was_fruitful=bool(names))
             self._loop_names.update(filter(str.isidentifier, names.values()))
             found |= names
         return found
+
+    def name_now(
+        self, tensor: Tensor, frame: FrameType | None, *, first: Scope | None = None
+    ) -> str:
+        """Name a leaf outside of a pass, empty where nothing leads to it.
+
+        It may be known only to its constructor yet, so the next pass asks anew.
+        """
+        entry = self._known.get(id(tensor))
+        if entry is not None and entry[0]() is tensor and entry[1]:
+            return entry[1]
+        key = id(tensor), first is not None
+        entry = self._meanwhile.get(key)
+        if entry is not None and entry[0]() is tensor:
+            return entry[1]
+        scopes = [] if first is None else [first]
+        scopes += read_scopes(frame, self._is_user, self._loops)
+        found = self._in_variables({0: tensor}, scopes, also_of_loops=True)
+        if not found and self._meanwhile_waits.is_over():
+            found = _search({0: tensor}, scopes, self._is_user)
+            self._meanwhile_waits.plan_next(was_fruitful=bool(found))
+        self._meanwhile[key] = (OurRef(tensor), found.get(0, ""))
+        return found.get(0, "")
+
+    def round_ends(self) -> None:
+        """Forget what leaves were called before the pass that ended."""
+        self._meanwhile.clear()
 
     def variable_of(self, tensor: Tensor, frame: FrameType | None) -> str:
         """Name a variable that holds this very tensor now; empty where none does.
@@ -121,16 +166,6 @@ class NameBook:
                     found[keys[id(value)]] = name
         return found
 
-    def _may_search(self, tensors: dict[int, Tensor]) -> bool:
-        if any(issubclass(type(tensor), nn.Parameter) for tensor in tensors.values()):
-            return True
-        self._wait -= 1
-        return self._wait < 0
-
-    def _plan_next(self, was_fruitful: bool) -> None:
-        self._vain = 0 if was_fruitful else min(self._vain + 1, _MOST_WAITS)
-        self._wait = 2**self._vain - 1
-
     def _remember(self, tensors: dict[int, Tensor], names: dict[int, str]) -> None:
         for key, tensor in tensors.items():
             self._known[id(tensor)] = (OurRef(tensor), names.get(key, ""))
@@ -138,6 +173,10 @@ class NameBook:
             alive = {key: entry for key, entry in self._known.items() if entry[0]() is not None}
             self._known = alive
             self._most_known = max(1024, 2 * len(alive))
+
+
+def _any_parameter(tensors: Mapping[int, Tensor]) -> bool:
+    return any(issubclass(type(tensor), nn.Parameter) for tensor in tensors.values())
 
 
 def _search(

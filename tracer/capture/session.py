@@ -362,7 +362,8 @@ class Session:
             if site is not None and site.targets:
                 return site.targets[0]
             return self.names.variable_of(tensor, sys._getframe())
-        return self.names.names({0: tensor}, sys._getframe()).get(0, "")
+        scope = self.modules.running_scope()
+        return self.names.name_now(tensor, sys._getframe(), first=scope)
 
     def input_names(self, inputs: Sequence[Any] | None) -> tuple[str, ...] | None:
         """The names of the tensors given as `inputs=`."""
@@ -377,6 +378,7 @@ class Session:
         """The outermost pass ended: what runs from here on leads to the next one."""
         self.mode.round += 1
         self.modules.round_ends()
+        self.names.round_ends()
         self.hooks.forget_dead()
         self.rounds.ended()
         self.ledger.forget_gone()

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType
 from typing import TypeGuard
@@ -18,6 +19,7 @@ LoopVariables = dict[int, tuple[CodeType, frozenset[str]]]
 
 # Who calls these may hold the frame's one dictionary of locals.
 _ASKING = frozenset({"locals", "vars", "exec", "eval", "dir"})
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
 _PYTEST = "@py_builtins"
 _OWN_REFERENCES = 3
 _NO_NAME = re.compile(r"__.*__|_+|_i{1,3}|_[iod]h|_i?\d+")
@@ -87,9 +89,16 @@ def is_name(name: object) -> TypeGuard[str]:
     return type(name) is str and name.isidentifier() and not _NO_NAME.fullmatch(name)
 
 
+@lru_cache(maxsize=1024)
 def _asks_for_locals(code: CodeType) -> bool:
-    """Tell a function that may hold its own locals; pytest makes it ask only when a test fails."""
-    return _PYTEST not in code.co_names and not _ASKING.isdisjoint(code.co_names)
+    """Tell a function that may hold its own locals; pytest makes it ask only when a test fails.
+
+    `model.eval()` is no call of `eval`.
+    """
+    if _PYTEST in code.co_names or _ASKING.isdisjoint(code.co_names):
+        return False
+    loads = (one for one in dis.get_instructions(code) if one.opname in _LOADS)
+    return any(one.argval in _ASKING for one in loads)
 
 
 def _forget(code: CodeType, shared: dict[str, object]) -> None:

@@ -60,12 +60,16 @@ class HookNow:
 
 @dataclass(slots=True)
 class CutNow:
-    """Cuts of one kind at one line: how many, and of which tensors."""
+    """Cuts of one kind at one line: how many, of which tensors, and which of these are results.
+
+    A leaf may have had another name where it was cut (`self.weight`) than in a pass.
+    """
 
     kind: str
     site: Site | None
     count: int = 0
     names: dict[str, None] = field(default_factory=dict)
+    results: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -108,6 +112,8 @@ class Seen:
             )
             cut.count += 1
             cut.names.update(dict.fromkeys(name for name in event.cut.tensors if name))
+            if any(tensor.made_by is not None for tensor in event.inputs):
+                cut.results.update(event.cut.tensors)
         elif isinstance(event, GradRead):
             self.reads.setdefault((event.tensor, *line_of(event.site)), event)
         elif isinstance(event, Pause):

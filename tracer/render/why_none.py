@@ -28,7 +28,7 @@ def why_none(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
             yield name, reason, words.place(cut.site, beside=script) if cut is not None else ""
     known = _known_names(trace) if cuts else set()
     for name, cut in cuts.items():
-        if name not in known:
+        if name not in known and (cut.kind == _FROZEN or name in cut.results):
             yield name, _cut_off(cut), words.place(cut.site, beside=script)
     for read in seen.reads.values():
         name = read.tensor or "a tensor"
