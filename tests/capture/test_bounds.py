@@ -43,6 +43,7 @@ def test_a_killed_recording_opens_and_ends_at_its_last_write(killed: Path, mode:
     ended = [one.id for one in record.passes if one.end_ns is not None]
     told = {event.pass_id for event in record.events.select(kinds=("pass_end",))}
     assert set(ended) == told
+    assert [Path(file).name for file in record.sources] == ["bounded.py"]
     assert trace.timeline(pass_id=ended[-1])
     assert trace.dot(pass_id=ended[-1])
     expected = {"every": "every=3", "last": "last", "bytes": "max_bytes", "only": "only="}

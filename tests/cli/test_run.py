@@ -244,6 +244,10 @@ def test_what_options_leave_out_is_said_in_the_end_and_shown(prompt: Prompt) -> 
     shown = prompt.tracer("show", "script.trace").out
     assert "recorded with every=2 only=kind:accumulate,kind:node detail=values" in shown
     assert "passes that every=2 leaves out" in shown
+    said = "not recorded: 2 × passes that every=2 leaves out (record them all: leave --every out)"
+    assert said in prompt.tracer("timeline", "script.trace").out
+    assert said in prompt.tracer("draw", "script.trace", "-o", "script.dot").err
+    assert said in prompt.tracer("draw", "script.trace").err
     record = api.load(prompt.folder / "script.trace").record
     assert [one.id for one in record.passes] == [1, 3, 5]
     (last,) = record.events.select(pass_id=5, kinds=("accumulate",))

@@ -11,6 +11,7 @@ from tracer.cli import terminal
 from tracer.cli.files import check_folder, open_trace
 from tracer.cli.progress import working
 from tracer.cli.view_options import view_options
+from tracer.records.gaps import gaps_of
 from tracer.records.view import View
 
 EPILOG = """\b
@@ -81,6 +82,13 @@ def command(
     click.echo(f"{output}: pass {drawn.id} of {len(trace.passes)}{by}")
     for note in picture.advice:
         click.echo(f"  {note}", err=True)
+    say_gaps(trace)
+
+
+def say_gaps(trace: Trace) -> None:
+    """Say what the recording left out, and so the drawing."""
+    for gap in gaps_of(trace.record.dropped):
+        click.echo(f"  not recorded: {gap.text}", err=True)
 
 
 def draw_in_text(trace: Trace, pass_id: int | None, view: View) -> None:
@@ -88,3 +96,4 @@ def draw_in_text(trace: Trace, pass_id: int | None, view: View) -> None:
     with working("drawing"):
         lines = terminal.lines_of(trace.tree(view, pass_id=pass_id, width=terminal.width()))
     terminal.print_lines(lines)
+    say_gaps(trace)

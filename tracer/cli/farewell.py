@@ -6,14 +6,18 @@ import shlex
 from pathlib import Path
 
 from tracer.records import TraceRecord
+from tracer.records.gaps import gaps_of
 from tracer.records.words import count, counts
+
+_MOST_GRAPHS = 16
+"""To be read for their sizes before the process may end."""
 
 
 def describe_trace(path: str, record: TraceRecord) -> str:
     """Return what the trace holds, what it left out, and the next commands, a line each."""
     lines = [
         f"tracer: {path}: {count_all(record)}",
-        *(f"  left out: {number:,} × {reason}" for reason, number in record.dropped.items()),
+        *(f"  left out: {gap.text}" for gap in gaps_of(record.dropped)),
         *next_commands(path),
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -28,10 +32,12 @@ def count_all(record: TraceRecord) -> str:
     """Return `200 passes over 1 graph: 3 nodes, 1 leaf`, counted over the graphs as pictures do."""
     if not record.passes:
         return "no backward pass ran"
-    graphs = record.graphs.values()
+    over = f"{count(len(record.passes), 'pass')} over {count(len(record.graphs), 'graph')}"
+    if len(record.graphs) > _MOST_GRAPHS:
+        return over
+    graphs = list(record.graphs.values())
     nodes = sum(len(graph.nodes) for graph in graphs)
-    size = counts(nodes, sum(len(graph.leaves) for graph in graphs))
-    return f"{count(len(record.passes), 'pass')} over {count(len(graphs), 'graph')}: {size}"
+    return f"{over}: {counts(nodes, sum(len(graph.leaves) for graph in graphs))}"
 
 
 def next_commands(path: str) -> list[str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tracer.records import words
 from tracer.records.events import Leaf, Pass
+from tracer.records.gaps import gaps_of
 from tracer.records.passes import PassSort, main_file, one_sort, sorts_of
 from tracer.records.trace import TraceRecord
 from tracer.render.fitted_rows import Column, Row, fitted_rows
@@ -46,15 +47,6 @@ _HOOKS = (Column(12), Column(14), _FIXED, Column(leave=2), Column(leave=1))
 _CUTS = (_FIXED, Column(8), _FIXED, Column(16))
 _GAPS = (Column(24), _FIXED, Column(12, leave=1))
 _PAUSES = (Column(8), _FIXED, _FIXED)
-
-_ADVICE = {
-    "every=": "record them all: leave --every out",
-    "keep to last": "keep more: a greater --last",
-    "keep to max_bytes": "keep more: a greater --max-bytes",
-    "max_bytes left no room": "keep more: a greater --max-bytes",
-    "which line made their nodes": "run backward sooner, or record a shorter part",
-}
-"""How to get what was left out, by words of its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +290,5 @@ def _pauses(trace: TraceRecord, seen: Seen) -> Iterator[Row]:
 
 
 def _gaps(trace: TraceRecord) -> Iterator[Row]:
-    for reason, count in trace.dropped.items():
-        advice = (text for words_of, text in _ADVICE.items() if words_of in reason)
-        yield reason, f"{count:,}", next(advice, "")
+    for gap in gaps_of(trace.dropped):
+        yield gap.reason, f"{gap.count:,}", gap.advice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tracer.records.events import Accumulate, HookRun, NodeRun, PassBegin, PassEnd
+from tracer.records.gaps import gaps_of
 from tracer.records.picking import EVERYTHING, Region, Selection, Sieve, stored_kinds
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns
@@ -41,6 +42,7 @@ def timeline_text(
     width = width or 110
     if selection is None and _is_long(trace):
         yield from pass_lines(trace, width=width, color=color, wrap=wrap)
+        yield from _gaps(trace)
         return
     selection, files = selection or EVERYTHING, len(trace.sources)
     if selection.is_particular:
@@ -63,6 +65,12 @@ def _story(trace: TraceRecord, selection: Selection, columns: Columns) -> Iterat
     for event in Region(trace, selection).events():
         yield from teller.tell(event)
     yield from teller.finish()
+    yield from _gaps(trace)
+
+
+def _gaps(trace: TraceRecord) -> Iterator[str]:
+    """What no line can tell of, as it was not recorded."""
+    yield from (f"not recorded: {gap.text}" for gap in gaps_of(trace.dropped))
 
 
 def _picked(trace: TraceRecord, selection: Selection, columns: Columns) -> Iterator[str]:
