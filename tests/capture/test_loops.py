@@ -124,3 +124,20 @@ def test_a_loop_over_what_is_no_number_or_text_is_told_by_its_call() -> None:
         h.sum().backward()
     nodes = [node for node in trace.graph.nodes if node.name == "MulBackward0"]
     assert [(node.call, node.loops) for node in nodes] == [(2, ()), (1, ())]
+
+
+def test_what_a_function_returned_is_named_by_the_variable_that_holds_it() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        return x.sin() * 2
+
+    with tracer.trace() as trace:
+        y = scaled(leaf())
+        z = y.view(2, 1)
+        total = sum([z.cos().sum()])
+        assert isinstance(total, Tensor)
+        total.backward()
+    assert titles(trace.graph, "MulBackward0", "ViewBackward0", "AddBackward0") == [
+        "y = x.sin() * 2",
+        "z = y.view(2, 1)",
+        "total = sum([z.cos().sum()])",
+    ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tracer.capture import structure
+from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
 from tracer.records.graph import Graph
 
@@ -61,10 +62,18 @@ class GraphBook:
         for number, (_leaf, state) in leaves.items():
             name = self._session.leaf_name(state)
             origins[number] = structure.Origin(variables=(name,) if name else ())
+        self._name_held(walk, origins)
         metas = [structure.output_metas(fn) for fn in walk.fns]
         return structure.read_graph(
             walk, origins, metas, graph_id=self._count, site_of=self._session.defined_at
         )
+
+    def _name_held(self, walk: structure.Walk, origins: list[structure.Origin]) -> None:
+        """Name what no line bound to a name (`return x * 2`) by the variable that holds it now."""
+        held = names_held(walk.fns, sys._getframe(), self._session.sites.is_user)
+        for number, name in held.items():
+            if not origins[number].variables:
+                origins[number] = replace(origins[number], variables=(name,))
 
     def origins_of(self, walk: structure.Walk) -> list[structure.Origin]:
         """What is known of how each node of a walk was made."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tracer.capture.deep import make_room
+from tracer.capture.held import names_held
 from tracer.capture.names import find_names
-from tracer.capture.readings import node_behind
 from tracer.capture.session import Session
 from tracer.capture.sites import SiteTable
 from tracer.capture.structure import (
@@ -26,7 +26,6 @@ from tracer.capture.structure import (
     read_graph,
     root_edges,
 )
-from tracer.capture.variables import read_scopes
 from tracer.records.graph import Graph
 
 
@@ -98,25 +97,13 @@ def _walk(roots: list[tuple[Fn, int]]) -> Walk:
 
 def _origins(walk: Walk, sites: SiteTable, frame: FrameType) -> list[Origin]:
     leaf_names = find_names(dict(walk.variables), frame, is_user=sites.is_user)
-    names = {**_names_of_outputs(walk, sites, frame), **leaf_names}
+    names = names_held(walk.fns, frame, sites.is_user) | leaf_names
     session = Session.active
     known = [Origin()] * len(walk.fns) if session is None else session.graphs.origins_of(walk)
     return [
         replace(origin, variables=(names[number],)) if number in names else origin
         for number, origin in enumerate(known)
     ]
-
-
-def _names_of_outputs(walk: Walk, sites: SiteTable, frame: FrameType) -> dict[int, str]:
-    """The variables of the user's that hold what a node made; the innermost frame's come first."""
-    numbers = {fn: number for number, fn in enumerate(walk.fns)}
-    names: dict[int, str] = {}
-    for scope in read_scopes(frame, sites.is_user, {}):
-        for name, value in scope.named():
-            fn = node_behind(value) if isinstance(value, Tensor) else None
-            if fn is not None and fn in numbers:
-                names.setdefault(numbers[fn], name)
-    return names
 
 
 def _defined_at(sites: SiteTable, function: object) -> Any:
