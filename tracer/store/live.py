@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tracer.records.events import Event, Hook, Leaf, NodeRun, Pass, PassEnd
 from tracer.records.graph import Edge, Graph, Site
@@ -11,7 +12,7 @@ from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.records.trace import Run, TraceRecord
 from tracer.store.decoding import decode_event, meta_at
-from tracer.store.entries import UNKNOWN_META, Packed
+from tracer.store.entries import UNKNOWN_META, Packed, decode_entry
 from tracer.store.flows import NOT_RECORDED
 from tracer.store.frames import encode_event, scan_frames
 from tracer.store.writer import Stored, TraceWriter
@@ -52,7 +53,7 @@ class LiveWriter(TraceWriter):
         tables = self._tables
         if isinstance(record, Pass):
             self._running[:] = [one for one in self._running if one.id != record.id]
-            self._running.append(record)
+            self._running.append(self._with_seeds(record))
         elif isinstance(record, Leaf):
             tables.leaves[record.id] = record
         elif isinstance(record, Hook):
@@ -60,6 +61,18 @@ class LiveWriter(TraceWriter):
         elif isinstance(record, Site):
             tables.sites[record.id] = record
         super().put(record)
+
+    def _with_seeds(self, record: Pass) -> Pass:
+        """The pass with its seeds unpacked: the recorder hands on packed entries."""
+        flow = _Flow(self._tables, self._walked.get(record.graph, _NO_GRAPH))
+        seeds = [
+            self._unpacked(seed, meta_at(flow.arriving(root.node), root.input_nr))
+            for root, seed in zip(record.roots, record.seeds, strict=False)
+        ]
+        return replace(record, seeds=tuple(seeds))
+
+    def _unpacked(self, seed: Gradient | bytes | None, meta: TensorMeta) -> Gradient | None:
+        return decode_entry(seed, 0, self._tables, meta)[0] if isinstance(seed, bytes) else seed
 
     def graph(self, graph: Graph) -> None:
         """Store a graph, and keep it while a pass over it runs."""
