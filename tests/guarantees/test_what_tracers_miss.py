@@ -223,6 +223,24 @@ def test_a_node_that_raises_has_begun_and_never_ended(
     assert record.graphs[record.passes[-1].graph].nodes[outcome.node].name == last
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, KeyboardInterrupt])
+def test_a_pass_that_a_hook_ends_failed_at_the_hooks_node(error: type[BaseException]) -> None:
+    def refuse(gradient: Tensor) -> None:
+        raise error("no")
+
+    def program() -> None:
+        h = leaf().sin()
+        h.register_hook(refuse)
+        with pytest.raises(error):
+            (h * 2).sum().backward()
+
+    record = check_complete(program)
+    (one,) = record.passes
+    assert one.outcome.error == error.__name__
+    assert one.outcome.node is not None
+    assert record.graphs[one.graph].nodes[one.outcome.node].name == "SinBackward0"
+
+
 # ---- other doors
 
 

@@ -238,9 +238,10 @@ class LivePass:
         for probe in self.state.unsettled:
             probe.settle()
         self.state.unsettled.clear()
-        self.failed_at = max(
-            self.state.open, key=lambda node: self.state.open[node].order, default=None
-        )
+        if self.failed_at is None:  # no hook raised
+            self.failed_at = max(
+                self.state.open, key=lambda node: self.state.open[node].order, default=None
+            )
         for probe in self.state.open.values():
             probe.abandon()
         self.state.open.clear()

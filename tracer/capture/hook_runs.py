@@ -213,6 +213,8 @@ class HookProbe(Watching):
                 removed=given.removed,
             )
         )
+        if error is not None:
+            seat.live.failed_at = seat.node
         if self.hook.kind == ACCUMULATE_HOOK:
             seat.live.resettle(seat.node)
 

@@ -456,3 +456,23 @@ def automatic_mixed_precision() -> Any:
     s.step(o)
     s.update()
     return m.weight
+
+
+@program
+def parameters_swapped() -> Any:
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        model = nn.Linear(3, 3)
+        model(torch.ones(1, 3)).sum().backward()
+        model.double()
+        model(torch.ones(1, 3, dtype=torch.double)).sum().backward()
+        return model.weight.grad
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@program
+def vmap_over_rows() -> Any:
+    x = leaf(2, 3)
+    torch.vmap(lambda row: row.cumsum(0).prod())(x).sum().backward()
+    return x.grad
