@@ -259,6 +259,7 @@ class Engine:
         self._tasks: dict[int, int] = {}
         self._signatures: dict[Any, int] = {}
         self._count = 0
+        self.unrecorded = 0
         self.counter = RunCounter()
 
     @property
@@ -294,6 +295,7 @@ class Engine:
         session = self._session
         self.counter.enter()
         if not session.is_on():
+            self.unrecorded += bool(session.recorder.failed) and session.is_mine()
             return None
         try:
             with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
@@ -303,6 +305,7 @@ class Engine:
                 return self._begin(_Call.read(args, kwargs or {}))
         except Exception as error:
             session.recorder.fault(error)
+            self.unrecorded += 1
             return None
 
     def after(
@@ -328,6 +331,7 @@ class Engine:
         except Exception as fault:
             self._session.recorder.fault(fault)
             live.detach()
+        self.unrecorded += bool(self._session.recorder.failed)
 
     def _skipped(self) -> None:
         try:

@@ -248,6 +248,11 @@ class Session:
                 self.recorder.writer.dropped(
                     "operations too long ago to say which line made their nodes", self.mode.evicted
                 )
+            if self.recorder.failed:
+                missing = self.engine.unrecorded
+                what = "passes, in whole or in part" if missing else "the end of the run"
+                why = f"{what}: the recording had stopped ({self.recorder.failed})"
+                self.recorder.writer.dropped(why, missing or 1)
             missed = self.engine.counter.missed(Variable._execution_engine.run_backward)
             if missed:
                 self.recorder.writer.dropped(
