@@ -85,6 +85,8 @@ class _Watch:
     def attach(self, fns: list[Any]) -> None:
         for fn in fns:
             leaf = fn.variable if type(fn).__name__ == "AccumulateGrad" else None
+            if leaf is not None and not leaf.is_leaf:  # it became an operation's result
+                leaf = None
             open_runs: list[Ran] = []
             self.handles.append(
                 fn.register_prehook(self._before(type(fn).__name__, leaf, open_runs))

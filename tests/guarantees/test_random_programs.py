@@ -43,6 +43,16 @@ KEPT: dict[str, list[Instruction]] = {
         ("binary", "mul", 0, 1),
         ("backward", [-2, -1], "rs"),
     ],
+    "what was a leaf is the result of an operation now": [
+        ("leaf", "f64", 3, 0),
+        ("unary", "turned", 0),
+        ("freeze", 0),
+        ("module", 1, True),
+        ("in_place", "add_", 0, 1),
+        ("zero", 0, "None"),
+        ("backward", [-1], "r"),
+        ("backward", [1], "r"),
+    ],
     "a hook on two tensors waits for both": [
         ("leaf", "f64", 1, 2),
         ("binary", "div", 3, 1),

@@ -55,7 +55,7 @@ static PyObject *strided, *ordered_dict;
 static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
-    *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view, *s_requires_grad;
+    *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf, *s_requires_grad;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -1345,6 +1345,7 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
     if (op->action == SET_GRAD) {
         int gives = PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) != Py_None;
         if (!*leaf) return !gives; /* a leaf that no pass has met yet may be one from now on */
+        if (ask(target, s_is_leaf, 0) != 1) return 0; /* no more: asking for its `.grad` would warn */
         return PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) == Py_None &&
                !self->now[tape_thread(self->tape)].pass;
     }
@@ -1823,6 +1824,7 @@ PyMODINIT_FUNC PyInit__core(void)
     s_version = PyUnicode_InternFromString("_version");
     s_grad = PyUnicode_InternFromString("grad");
     s_requires_grad = PyUnicode_InternFromString("requires_grad");
+    s_is_leaf = PyUnicode_InternFromString("is_leaf");
     s_is_view = PyUnicode_InternFromString("_is_view");
     s_next_functions = PyUnicode_InternFromString("next_functions");
     s_sequence_nr = PyUnicode_InternFromString("_sequence_nr");

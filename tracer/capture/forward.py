@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracer.capture.core import Op
 from tracer.capture.hook_runs import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
-from tracer.capture.readings import is_leaf, meta_of, node_behind
+from tracer.capture.readings import grad_of, is_leaf, meta_of, node_behind
 from tracer.capture.references import OurRef
 from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
 
@@ -251,7 +251,7 @@ class Operations:
         if state is None:
             return None
         self._session.settle(state)
-        return args[0], state, self._session.recorder.entry(args[0].grad)
+        return tensor, state, self._session.recorder.entry(grad_of(tensor), state.meta)
 
     def _after_grad_set(self, token: Any, result: Any, error: BaseException | None) -> None:
         if token is not None and error is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tracer.capture.core import Book, Leaf
 from tracer.capture.core_in_python.leaves import same_entry
-from tracer.capture.readings import NONE, address_of, meta_of
+from tracer.capture.readings import NONE, address_of, grad_of, meta_of
 from tracer.capture.recorder import packed
 from tracer.capture.references import OurRef
 from tracer.records import events
@@ -54,7 +54,7 @@ class Target:
     def tensor(self) -> Tensor | None:
         """What is written to, as far as it is there."""
         leaf: Tensor | None = self.state.ref()
-        return leaf.grad if self.is_grad and leaf is not None else leaf
+        return grad_of(leaf) if self.is_grad and leaf is not None else leaf
 
 
 class Ledger:
@@ -103,14 +103,15 @@ class Ledger:
 
     def _watch(self, tensor: Tensor, state: LeafState) -> None:
         """Read what a leaf holds, and know of all writes to it from here on."""
-        state.grad, state.data = self._recorder.entry(tensor.grad), self._recorder.entry(tensor)
+        grad = grad_of(tensor)
+        state.grad, state.data = self._recorder.entry(grad), self._recorder.entry(tensor)
         state.mark = _mark(tensor)
         state.first = First(meta_of(tensor), state.data, state.grad)
         state.watched = True
         del self._unwatched[id(tensor)]
         self._leaves[id(tensor)] = state
         self._follow_data(state, tensor)
-        self._follow_grad(state, tensor.grad)
+        self._follow_grad(state, grad)
 
     def _put(self, state: LeafState) -> None:
         self._recorder.writer.put(
@@ -155,7 +156,7 @@ class Ledger:
         state = self._grads.get(tensor._cdata)
         if state is not None:
             leaf = state.ref()
-            if leaf is not None and leaf.grad is tensor:
+            if leaf is not None and grad_of(leaf) is tensor:
                 return Target(state, True)
         return self._with_elements_of(tensor)
 
@@ -176,7 +177,7 @@ class Ledger:
         if leaf is None:
             return NONE
         if target.is_grad:
-            return self._recorder.entry(leaf.grad, target.state.meta)
+            return self._recorder.entry(grad_of(leaf), target.state.meta)
         if target.state.mark != _mark(leaf):
             return self._recorder.entry(leaf, target.state.meta)
         return bytes(target.state.data)
@@ -196,8 +197,8 @@ class Ledger:
         self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
     ) -> None:
         """Record that user code changed a leaf's `.grad`, or put another there."""
-        after = self._recorder.entry(leaf.grad, state.meta)
-        self._follow_grad(state, leaf.grad)
+        after = self._recorder.entry(grad_of(leaf), state.meta)
+        self._follow_grad(state, grad_of(leaf))
         state.grad = after
         self._recorder.grad_write(state.id, how, before, after, site)
 
@@ -224,7 +225,7 @@ class Ledger:
             leaf, data, grad = state.ref(), state.data, state.grad
             if leaf is not None:
                 self.data_written(leaf, state, "swap_tensors", site, before=data)
-                if grad != NONE or leaf.grad is not None:
+                if grad != NONE or grad_of(leaf) is not None:
                     self.grad_written(leaf, state, "swap_tensors", site, before=grad)
 
     # ---- what nobody saw
@@ -245,15 +246,15 @@ class Ledger:
         live = {state.id: (leaf, state) for leaf, state in self._live()}
         for leaf, state in live.values():
             before = bytes(state.grad)
-            if not same_entry(self._recorder.entry(leaf.grad, state.meta), before):
+            if not same_entry(self._recorder.entry(grad_of(leaf), state.meta), before):
                 self.grad_written(leaf, state, how, 0, before=before)
         self.check_data(live, how)
 
     def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
         """Take what `.grad` holds now as known: another event tells how it came about."""
         if state.watched:
-            state.grad = self._recorder.entry(leaf.grad, state.meta)
-            self._follow_grad(state, leaf.grad)
+            state.grad = self._recorder.entry(grad_of(leaf), state.meta)
+            self._follow_grad(state, grad_of(leaf))
 
     # ---- by what a leaf is known
 
@@ -278,7 +279,7 @@ class Ledger:
         if len(self._grads) > 2 * len(self._leaves) + 1024:
             self._grads.clear()
             for leaf, state in self._live():
-                self._follow_grad(state, leaf.grad)
+                self._follow_grad(state, grad_of(leaf))
         if len(self._by_address) > 4 * len(self._leaves) + 1024:
             for address, target in list(self._by_address.items()):
                 there = target.tensor()

@@ -79,6 +79,11 @@ def address_of(tensor: Tensor) -> int:
         return 0
 
 
+def grad_of(leaf: Tensor) -> Tensor | None:
+    """The `.grad` of a leaf; None for what is one no more, of which PyTorch warns to ask."""
+    return leaf.grad if is_leaf(leaf) or leaf.retains_grad else None
+
+
 class Reader:
     """Packs entries of unusual tensors: other dtypes, layouts, subclasses, what cannot be read."""
 

@@ -27,7 +27,7 @@ from tracer.capture.loops import LoopBook
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.overrides import Overrides
-from tracer.capture.readings import node_behind
+from tracer.capture.readings import is_leaf, node_behind
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.registrations import Registrations
@@ -336,8 +336,15 @@ class Session:
             live.settle_leaf(state)
 
     def leaves_of(self, walk: structure.Walk) -> Leaves:
-        """The leaves a walk reached, each with its state and, where it can be found, its name."""
-        leaves = {number: (leaf, self.ledger.leaf(leaf)) for number, leaf in walk.variables}
+        """The leaves a walk reached, each with its state and, where it can be found, its name.
+
+        A tensor that was frozen and then became an operation's result still has its node.
+        """
+        leaves = {
+            number: (leaf, self.ledger.leaf(leaf))
+            for number, leaf in walk.variables
+            if is_leaf(leaf)
+        }
         self._name(leaves)
         return leaves
 

@@ -210,7 +210,8 @@ class ModeCore:
             set_grad = op.action == _SET_GRAD
             return (not gives if set_grad else not self._may_concern(target)), None
         if op.action == _SET_GRAD:
-            return len(args) == 2 and args[1] is None and not self._current().pass_id, leaf
+            clears = len(args) == 2 and args[1] is None
+            return clears and target.is_leaf and not self._current().pass_id, leaf
         return True, leaf
 
     def _may_concern(self, tensor: Any) -> bool:
