@@ -12,6 +12,7 @@ one after the other and each in a process of its own with a time limit:
 * deep: where torchviz ends in a RecursionError, the same with Python's limit out of its way.
 
 Memory is the largest that a process of the two was, the layout's included; torchviz's holds torch.
+CPU seconds are those of all processes of a way together, and tell more on a machine that is busy.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Measured:
     nodes: int
     way: str
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     failure: str = ""
 
@@ -55,7 +57,7 @@ def main() -> int:
     if asked.work:
         return _work(*asked.work)
     found = []
-    sys.stdout.write(_row("shape", "nodes", "way", "seconds", "peak MiB", ""))
+    sys.stdout.write(_row("shape", "nodes", "way", "seconds", "CPU", "peak MiB", ""))
     for shape in asked.shapes:
         for nodes in asked.nodes:
             for measured in _compare(shape, nodes, asked.limit):
@@ -81,15 +83,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _row(shape: str, nodes: str, way: str, seconds: str, peak: str, failure: str) -> str:
-    return f"{shape:<12} {nodes:>8}  {way:<9} {seconds:>8} {peak:>9}  {failure}".rstrip() + "\n"
+def _row(*cells: str) -> str:
+    shape, nodes, way, seconds, cpu, peak, failure = cells
+    left = f"{shape:<12} {nodes:>8}  {way:<9}"
+    return f"{left} {seconds:>8} {cpu:>7} {peak:>9}  {failure}".rstrip() + "\n"
 
 
 def _measured_row(measured: Measured) -> str:
     seconds = f"{measured.seconds:.2f}" if not measured.failure else ""
+    cpu = f"{measured.cpu_seconds:.2f}" if not measured.failure else ""
     peak = f"{measured.peak_mib:.0f}"
     nodes = f"{measured.nodes:,}"
-    return _row(measured.shape, nodes, measured.way, seconds, peak, measured.failure)
+    return _row(measured.shape, nodes, measured.way, seconds, cpu, peak, measured.failure)
 
 
 # ---- one graph
@@ -101,7 +106,7 @@ def _compare(shape: str, nodes: int, limit: float) -> list[Measured]:
         work = [sys.executable, __file__, "--work"]
         recorded = _run([*work, "record", shape, str(nodes), str(trace)], 10 * limit)
         if recorded.failure:
-            return [Measured(shape, nodes, "record", 0.0, recorded.peak_mib, recorded.failure)]
+            return [Measured(shape, nodes, "record", 0.0, 0.0, recorded.peak_mib, recorded.failure)]
         count = int(recorded.output.split()[-1])
         draw = [sys.executable, "-m", "tracer", "draw", str(trace), "-o", str(picture)]
         ways = {
@@ -111,7 +116,7 @@ def _compare(shape: str, nodes: int, limit: float) -> list[Measured]:
         if ways["torchviz"].failure.startswith("RecursionError"):
             ways["deep"] = _run([*work, "deep", shape, str(nodes), str(picture)], limit, picture)
     return [
-        Measured(shape, count, way, ran.seconds, ran.peak_mib, ran.failure)
+        Measured(shape, count, way, ran.seconds, ran.cpu_seconds, ran.peak_mib, ran.failure)
         for way, ran in ways.items()
     ]
 
@@ -119,6 +124,7 @@ def _compare(shape: str, nodes: int, limit: float) -> list[Measured]:
 @dataclass(frozen=True)
 class _Ran:
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     output: str = ""
     failure: str = ""
@@ -127,7 +133,7 @@ class _Ran:
 def _run(command: list[str], limit: float, result: Path | None = None) -> _Ran:
     """Run a command in a session of its own; at the limit, end all of it.
 
-    A line `seconds N` that it prints counts instead of its whole time.
+    A line `seconds N M` that it prints counts instead of its whole time and CPU time.
     """
     if result is not None:
         result.unlink(missing_ok=True)
@@ -137,7 +143,7 @@ def _run(command: list[str], limit: float, result: Path | None = None) -> _Ran:
             command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
             preexec_fn=_limit_memory,
         )  # fmt: skip
-        status, peak_mib = _wait(process.pid, began + limit)
+        status, used = _wait(process.pid, began + limit)
         seconds = time.monotonic() - began
         process.returncode = status
         said.seek(0)
@@ -145,15 +151,19 @@ def _run(command: list[str], limit: float, result: Path | None = None) -> _Ran:
     failure = _failure(status, limit, output)
     if not failure and result is not None and not result.exists():
         failure = "no picture"
-    own = re.search(r"^seconds (\S+)$", output, re.MULTILINE)
-    return _Ran(float(own.group(1)) if own else seconds, peak_mib, output, failure)
+    times = [seconds, used.ru_utime + used.ru_stime]
+    own = re.search(r"^seconds (\S+) (\S+)$", output, re.MULTILINE)
+    if own:
+        times = [float(own.group(1)), float(own.group(2))]
+    unit = 1024.0 if sys.platform != "darwin" else 1024.0**2
+    return _Ran(*times, used.ru_maxrss / unit, output, failure)
 
 
 def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
 
 
-def _wait(pid: int, deadline: float) -> tuple[int, float]:
+def _wait(pid: int, deadline: float) -> tuple[int, resource.struct_rusage]:
     ended, status, used = os.wait4(pid, os.WNOHANG)
     while not ended and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -161,8 +171,7 @@ def _wait(pid: int, deadline: float) -> tuple[int, float]:
     if not ended:
         os.killpg(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
-    unit = 1024.0 if sys.platform != "darwin" else 1024.0**2
-    return os.waitstatus_to_exitcode(status), used.ru_maxrss / unit
+    return os.waitstatus_to_exitcode(status), used
 
 
 def _failure(status: int, limit: float, output: str) -> str:
@@ -206,10 +215,10 @@ def _torchviz(build: Callable[[int], object], nodes: int, path: str) -> None:
     from tracer.render.picture import draw_dot
 
     root = build(nodes)
-    began = time.monotonic()
+    began, worked = time.monotonic(), sum(os.times()[:4])
     picture = draw_dot(make_dot(root).source, path, timeout_s=ONE_DAY_S)
     Path(path).write_bytes(picture.data)
-    sys.stdout.write(f"seconds {time.monotonic() - began}\n")
+    sys.stdout.write(f"seconds {time.monotonic() - began} {sum(os.times()[:4]) - worked}\n")
     _leave_without_freeing()
 
 

@@ -44,7 +44,7 @@ def test_a_layout_that_is_not_done_in_time_is_folded_further(
     (advice,) = drawn.advice
     assert advice.startswith("folded further: ")
     assert advice.endswith(
-        " boxes could not be laid out in 2.5 s; for everything, write the DOT text (-o g.dot)"
+        " boxes could not be laid out in 2.5 s; for everything, write DOT text (--no-fold -o g.dot)"
     )
     assert drawn.content.notes[-1] == advice.partition("; ")[0]
 
@@ -57,6 +57,14 @@ def test_what_was_not_to_be_folded_is_folded_to_the_budget_first(
     drawn = draw_view(BIG, 1, View(fold=False), "svg")
     assert (len(slow.asked), slow.asked[0] > 490) == (2, True)
     assert "494 boxes" in drawn.advice[0]
+
+
+def test_what_no_layout_can_do_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(70)
+    monkeypatch.setattr(pictures, "draw_dot", slow)
+    drawn = draw_view(BIG, 1, View(fold=False), "svg", time_limit_s=0.2)
+    assert len(slow.asked) == 1
+    assert drawn.advice[0].startswith("folded: 493 boxes cannot be laid out in 0.2 s; for every")
 
 
 def test_a_crash_of_graphviz_is_answered_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tracer.records import words
 from tracer.records.diagram import Diagram
+from tracer.records.passes import find_pass
 from tracer.records.trace import TraceRecord
 from tracer.records.view import View
 from tracer.render.dot import to_dot
@@ -16,6 +17,8 @@ from tracer.render.picture import LayoutError, LayoutTimeoutError, draw_dot, for
 from tracer.transforms.diagram import diagram
 
 _FEWEST = 4
+_MOST_A_SECOND = 2_000  # boxes: Graphviz is slower than that on every graph that was tried
+TEXT = ("dot", "mmd")
 TIME_LIMIT_S = 10.0
 
 
@@ -47,6 +50,10 @@ def draw_view(
     """
     format = format_of(path_or_format)
     note = ""
+    nodes = len(trace.graphs[find_pass(trace, pass_id).graph].nodes)
+    if format not in TEXT and not wishes.fold and nodes > _MOST_A_SECOND * time_limit_s:
+        note = f"folded: {words.count(nodes, 'box')} cannot be laid out in {time_limit_s:g} s"
+        wishes = replace(wishes, fold=True)
     while True:
         content = diagram(trace, pass_id, wishes)
         content = replace(content, notes=(*content.notes, *filter(None, (note,))))
@@ -69,7 +76,7 @@ def draw_view(
 
 
 def _advice(note: str, dot: str, format: str) -> tuple[str, ...]:
-    more = f"{note}; for everything, write the DOT text (-o g.dot)" if note else ""
+    more = f"{note}; for everything, write DOT text (--no-fold -o g.dot)" if note else ""
     missing = missing_scripts(dot) if format in ("png", "pdf") else ()
     fonts = (
         f"no font here has {' and '.join(missing)} characters: they are right in SVG, "
