@@ -143,7 +143,7 @@ def _url(link: str) -> str:
     """Where `file:line` is on this machine, for a file with a full path; nothing else is linked."""
     file, _, line = link.rpartition(":")
     for path in (PurePosixPath(file), PureWindowsPath(file)):
-        if path.is_absolute():
+        if path.is_absolute() and file.isprintable():
             return f"{path.as_uri()}#L{line}".replace("\\", "%5C").replace("&", "%26")
     return ""
 
