@@ -259,5 +259,7 @@ def _attribute(text: str) -> str:
     Graphviz takes the escapes of a tooltip twice: four backslashes come out as one. One at the end
     of a line would join it with the next.
     """
-    lines = [words.one_line(line).replace("&", "&amp;") for line in text.split("\n")]
+    lines = [
+        words.one_line(line).replace("&", "&amp;").replace("<", "&lt;") for line in text.split("\n")
+    ]
     return "&#10;".join(lines).replace("\\", 4 * "\\").replace('"', "&quot;")
