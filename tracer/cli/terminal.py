@@ -41,8 +41,8 @@ def wants_color() -> bool:
 
 
 def lines_of(renderable: RenderableType) -> Iterator[str]:
-    """What `rich` prints, a line at a time, as wide and as coloured as the terminal is."""
-    from rich.console import Console  # costs more than all the rest of `tracer timeline`
+    """What `rich` prints, as wide and as coloured as the terminal is; part by part of a group."""
+    from rich.console import Console, Group  # costs more than all the rest of `tracer timeline`
 
     out = io.StringIO()
     color = wants_color()
@@ -50,8 +50,11 @@ def lines_of(renderable: RenderableType) -> Iterator[str]:
         file=out, width=width(), force_terminal=color, no_color=not color, highlight=False,
         color_system="standard" if color else None,
     )  # fmt: skip
-    console.print(renderable)
-    return (line.rstrip() for line in out.getvalue().splitlines())
+    for part in renderable.renderables if isinstance(renderable, Group) else [renderable]:
+        console.print(part)
+        yield from (line.rstrip() for line in out.getvalue().splitlines())
+        out.seek(0)
+        out.truncate()
 
 
 def print_lines(lines: Iterable[str]) -> bool:
