@@ -279,6 +279,20 @@ def test_a_pass_inside_another_is_told_inside_it() -> None:
     ]  # fmt: skip
 
 
+def test_a_line_that_led_to_several_modules_gives_way_to_their_paths() -> None:
+    told = squeezed(perceptron(3))
+    linear = [line.split(" in ")[0].split()[3] for line in told if "AddmmBackward0" in line]
+    assert linear == ["layers.2.linear", "layers.1.linear", "layers.0.linear"]
+    assert any("AddmmBackward0 self.linear(x)" in line for line in squeezed(perceptron(1)))
+
+
+def test_long_passes_have_readable_times() -> None:
+    trace = hooks()
+    late = [replace(e, t_ns=e.t_ns + 123_456_000 * (e.kind == "accumulate")) for e in trace.events]
+    told = squeezed(replace(trace, events=EventList(tuple(late))))
+    assert "2 123,462 accumulate v.grad None → [1, 1, 4]" in told
+
+
 def test_columns_align_whatever_the_names_are() -> None:
     trace = vector_jacobian()
     graph = trace.graphs[1]

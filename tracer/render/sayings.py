@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
@@ -35,6 +35,9 @@ from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Tone
 
+_MOST_GRAPHS = 8
+"""Graphs whose words are kept: a program may make a new one in each pass."""
+
 
 @dataclass(slots=True)
 class Running:
@@ -43,6 +46,7 @@ class Running:
     record: Pass
     graph: Graph
     titles: tuple[str, ...]
+    wheres: tuple[str, ...]
     steps: int = 0
     headed: bool = False
     arriving: dict[tuple[int, int], list[Gradient | None]] = field(default_factory=dict)
@@ -68,7 +72,7 @@ class Sayings:
         self._trace = trace
         self.running: dict[int, Running] = {}
         self.main_file = main_file(trace)
-        self._titles: dict[int, tuple[str, ...]] = {}
+        self._words: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._paused_ns = 0
 
     def forget(self, pass_id: int | None) -> None:
@@ -87,6 +91,15 @@ class Sayings:
             running.steps += 1
         return said
 
+    def _words_of(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What to call each node of a graph, and where to say that it is."""
+        if graph.id not in self._words:
+            if len(self._words) >= _MOST_GRAPHS:
+                self._words.clear()
+            titles = words.titles(graph)
+            self._words[graph.id] = titles, tuple(_wheres(graph, titles))
+        return self._words[graph.id]
+
     @singledispatchmethod
     def _say(self, event: Event) -> Said:
         return Said(event.kind)
@@ -95,9 +108,7 @@ class Sayings:
     def _(self, event: PassBegin) -> Said:
         record = find_pass(self._trace, event.pass_id or 0)
         graph = self._trace.graphs[record.graph]
-        if graph.id not in self._titles:
-            self._titles[graph.id] = words.titles(graph)
-        running = self.running[record.id] = Running(record, graph, self._titles[graph.id])
+        running = self.running[record.id] = Running(record, graph, *self._words_of(graph))
         for number, root in enumerate(record.roots):
             seed = record.seeds[number] if number < len(record.seeds) else None
             if seed is not None:
@@ -130,6 +141,8 @@ class Sayings:
     def _(self, event: Forward) -> Said:
         site = event.site
         where = site.text if site is not None and site.text else event.op
+        if event.module and site is not None and not site.function.endswith("forward"):
+            where = event.module  # a line outside of any module, which led to all in this one
         made = event.outputs[0].meta if event.outputs else None
         shape = words.meta(made) if made is not None else ""
         if event.cut is not None:
@@ -193,8 +206,7 @@ class Sayings:
         if event.end_ns is None:
             text, wrong = f"{text}   raised", True
         tone = Tone.WRONG if wrong else Tone.PLAIN
-        where = running.titles[node.id].removeprefix(f"{words.op_name(node)} · ")
-        return Said(node.name, where, node.site, text, tone, counts=True)
+        return Said(node.name, running.wheres[node.id], node.site, text, tone, counts=True)
 
     @_say.register
     def _(self, event: Accumulate) -> Said:
@@ -269,6 +281,18 @@ class Sayings:
     @_say.register
     def _(self, event: Dropped) -> Said:
         return Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
+
+
+def _wheres(graph: Graph, titles: Sequence[str]) -> Iterator[str]:
+    """Where each node is: in the source, or in its module where one place led to several."""
+    modules: dict[int, set[str]] = {}
+    for node in graph.nodes:
+        if node.site is not None and node.module is not None:
+            modules.setdefault(node.site.id, set()).add(node.module.path)
+    for node, title in zip(graph.nodes, titles, strict=True):
+        several = node.site is not None and len(modules.get(node.site.id, ())) > 1
+        path = node.module.path if several and node.module is not None else ""
+        yield path or title.removeprefix(f"{words.op_name(node)} · ")
 
 
 def call_of(record: Pass) -> str:

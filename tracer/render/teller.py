@@ -110,10 +110,15 @@ class Teller:
         running = self._running.get(event.pass_id or 0)
         step = ""
         if running is not None:
-            time = words.number(round((event.t_ns - running.record.begin_ns) / 1e3, 1))
+            time = _microseconds(event.t_ns - running.record.begin_ns)
             step = str(running.steps) if said.counts else ""
         else:
             time = f"{event.t_ns / 1e6:.3f} ms"
         place = self._columns.place(said.site, self._sayings.main_file)
         text = f"{said.text}  ×{times}" if times > 1 else said.text
         return self._columns.row((step, time, said.event, said.where, place, text), said.tone)
+
+
+def _microseconds(ns: int) -> str:
+    """`3.2`, `12`, `151,983`: tenths only where they say something."""
+    return f"{ns / 1e3:,.0f}" if ns >= 1e8 or ns % 1000 < 50 else f"{ns / 1e3:,.1f}"
