@@ -151,3 +151,10 @@ def test_a_region_inside_a_custom_function_ends_with_it() -> None:
 
 def cuts_of(trace: Any) -> list[Any]:
     return cuts(trace.record)
+
+
+def test_what_is_made_in_the_shape_of_a_tensor_cuts_nothing() -> None:
+    with tracer.trace() as t:
+        y = torch.ones(2, requires_grad=True) * 2
+        torch.ones_like(y), torch.rand_like(y), y.new_zeros(3)
+    assert cuts(t.record) == []

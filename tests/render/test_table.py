@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.builders import branching, hooks, no_grad, sgd, vector_jacobian
 from tests.render.test_pass_lines import alternating
-from tracer.records import EventList, Outcome, Pause, Run, Site, TraceRecord
+from tracer.records import EventList, Outcome, Pause, Run, SavedWrite, Site, TraceRecord
 from tracer.render import left_at_the_end, table
 from tracer.render.table import summary
 
@@ -74,6 +74,19 @@ def test_a_failure_names_the_node_and_the_forward_line() -> None:
     assert "ended with ValueError\n" in text
     assert "pass 1 failed at x2 = x1 * m3 (vector_jacobian.py:7)" in text
     assert "  ValueError: no such luck\n" in text
+
+
+def test_a_failure_names_the_line_that_wrote_to_what_a_node_had_kept() -> None:
+    trace = vector_jacobian()
+    failed = replace(trace.passes[0], outcome=Outcome("RuntimeError", "modified in place", 2))
+    site = Site(71, "vector_jacobian.py", 9, expression="x1 += 1", statement="x1 += 1")
+    write = SavedWrite(
+        seq=901, pass_id=1, node=2, attribute="_saved_self", how="add_", version=1, site=site
+    )
+    events = EventList((*trace.events, write))
+    text = printed(replace(trace, passes=(failed,), events=events))
+    line = "  x1 += 1 (vector_jacobian.py:9) wrote to what x2 = x1 * m3 had kept for backward\n"
+    assert line in text
 
 
 def test_passes_by_turns_are_a_row_each() -> None:

@@ -420,6 +420,8 @@ class Operations:
         losing = [tensor for tensor in inputs if tensor.requires_grad]
         if not losing or any(tensor.requires_grad for tensor in outputs):
             return None
+        if name.endswith("_like") or name.startswith("new_"):
+            return None  # only its shape and dtype were asked for
         mode = _current_grad_mode()
         if mode not in ("grad", self._chosen.mode):
             return None  # the engine's doing, or a custom Function's: not a cut of the user's

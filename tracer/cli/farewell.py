@@ -29,15 +29,15 @@ def describe_nothing(script: str, path: str) -> str:
 
 
 def count_all(record: TraceRecord) -> str:
-    """Return `200 passes over 1 graph: 3 nodes, 1 leaf`, counted over the graphs as pictures do."""
+    """Return `200 passes over 1 graph: 3 nodes, 1 leaf`: nodes of all graphs, each leaf once."""
     if not record.passes:
         return "no backward pass ran"
     over = f"{count(len(record.passes), 'pass')} over {count(len(record.graphs), 'graph')}"
     if len(record.graphs) > _MOST_GRAPHS:
         return over
     graphs = list(record.graphs.values())
-    nodes = sum(len(graph.nodes) for graph in graphs)
-    return f"{over}: {counts(nodes, sum(len(graph.leaves) for graph in graphs))}"
+    operations = sum(len(graph.nodes) - len(graph.leaves) for graph in graphs)
+    return f"{over}: {counts(operations + len(record.leaves), len(record.leaves))}"
 
 
 def next_commands(path: str) -> list[str]:

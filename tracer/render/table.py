@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tracer.records import words
-from tracer.records.events import Leaf, Pass
+from tracer.records.events import Leaf, Pass, SavedWrite
 from tracer.records.gaps import gaps_of
 from tracer.records.passes import PassSort, main_file, one_sort, sorts_of
 from tracer.records.trace import TraceRecord
@@ -153,9 +153,25 @@ def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
         yield from ("", Text(words.one_line(f"pass {record.id} failed{at}"), "bold red"))
         message = words.one_line(f"{record.outcome.error}: {record.outcome.message}")
         yield Padding(Text(message, "red"), (0, 0, 0, 2))
+        for line in _who_wrote(trace, record):
+            yield Padding(Text(line, "bold"), (0, 0, 0, 2))
     more = sum(one.count for one in failed) - len(firsts)
     if more:
         yield Text(f"… and {words.count(more, 'more pass')} failed", "red")
+
+
+def _who_wrote(trace: TraceRecord, record: Pass) -> Iterator[str]:
+    """The lines that wrote to what the nodes of a pass had kept, where that is why it raised."""
+    titles = words.titles(trace.graphs[record.graph])
+    for event in trace.events.select(pass_id=record.id, kinds=(SavedWrite.kind,)):
+        if isinstance(event, SavedWrite) and event.version is not None:
+            wrote, place = event.how, ""
+            if event.site is not None:
+                wrote = event.site.statement or event.site.text or event.how
+                place = f" ({words.file_line(event.site)})"
+            yield words.one_line(
+                f"{wrote}{place} wrote to what {titles[event.node]} had kept for backward"
+            )
 
 
 def _failed(trace: TraceRecord) -> list[PassSort]:

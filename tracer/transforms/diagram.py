@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from tracer.records import words
@@ -74,11 +75,20 @@ def _draw_nodes(scene: Scene) -> Drawing:
 
 def _scene(trace: TraceRecord, pass_id: int, wishes: View) -> Scene:
     view = view_pass(trace, pass_id)
-    sites = [node.site.id for node in view.graph.nodes if node.site is not None and node.call > 1]
     return Scene(
         view, words.titles(view.graph), main_file(trace), leaf_stories(trace, view),
-        _removed(trace), _reads(trace, view), frozenset(sites), "saved" in wishes.show,
+        _removed(trace), _reads(trace, view), _repeated(view.graph), "saved" in wishes.show,
     )  # fmt: skip
+
+
+def _repeated(graph: Graph) -> frozenset[int]:
+    """The sites whose calls need a number: what ran there more than once in one module."""
+    calls = defaultdict[tuple[int, str], set[int]](set)
+    for node in graph.nodes:
+        if node.site is not None:
+            path = node.module.path if node.module is not None else ""
+            calls[node.site.id, path].add(node.call)
+    return frozenset(site for (site, _), found in calls.items() if len(found) > 1)
 
 
 def _removed(trace: TraceRecord) -> dict[int, Site | None]:
