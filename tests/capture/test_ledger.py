@@ -82,6 +82,17 @@ def test_a_write_after_the_last_pass_is_seen_when_the_recording_ends() -> None:
     assert told(trace.record, DataWrite) == [(UNSEEN, (1.0, 2.0), (5.0, 2.0))]
 
 
+def test_of_many_leaves_some_are_read_whole_in_each_pass_and_all_in_the_end() -> None:
+    with tracer.trace() as trace:
+        leaves = [leaf() for _ in range(100)]
+        for number in range(3):
+            torch.stack(leaves).sum().backward()
+            leaves[(99, 0, 50)[number]].detach().numpy()[0] = 9.0
+    entries = [event for event in trace.record.events if isinstance(event, DataWrite)]
+    assert [event.unseen for event in entries] == [True] * 3
+    assert [event.after and event.after.values for event in entries] == [(9.0, 2.0)] * 3
+
+
 def test_a_handle_taken_before_any_pass_is_known_for_what_it_is() -> None:
     with tracer.trace() as trace:
         x = leaf()

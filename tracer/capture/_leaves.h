@@ -231,22 +231,28 @@ static int compare_grad(Book *book, Leaf *leaf, const Buffer *found)
     return done ? copy_buffer(&leaf->grad, found) : -1;
 }
 
-/* changed(tape, leaves): of {number: (tensor, Leaf)} the numbers of those that hold something else than
- * what was last observed; every element is read, as not every write counts as a new version. */
+/* changed(tape, leaves, first, count): of {number: (tensor, Leaf)} the numbers of those that hold something
+ * else than what was last observed. A write that counted as a version shows at once; of `count` leaves from
+ * the `first` on, every element is read, as not every write counts. */
 static PyObject *book_changed(Book *self, PyObject *args)
 {
     Tape *tape;
     PyObject *leaves, *number, *pair;
-    Py_ssize_t at = 0;
-    if (!PyArg_ParseTuple(args, "OO!", &tape, &PyDict_Type, &leaves)) return NULL;
+    Py_ssize_t first, count, at = 0;
+    if (!PyArg_ParseTuple(args, "OO!nn", &tape, &PyDict_Type, &leaves, &first, &count)) return NULL;
     PyObject *changed = PyList_New(0);
-    while (changed && PyDict_Next(leaves, &at, &number, &pair)) {
+    for (Py_ssize_t i = 0; changed && PyDict_Next(leaves, &at, &number, &pair); i++) {
+        PyObject *tensor = PyTuple_GetItem(pair, 0);
         Leaf *leaf = (Leaf *)PyTuple_GetItem(pair, 1);
         if (leaf->data.used == 1) continue; /* one that is not watched */
+        long long version, pointer;
+        read_mark(tensor, &version, &pointer);
+        if ((i < first || i >= first + count) && version == leaf->version && pointer == leaf->pointer) continue;
         Buffer found = {0};
-        int failed = put_entry(tape, &found, PyTuple_GetItem(pair, 0), leaf->meta) < 0;
-        if (!failed && (found.used != leaf->data.used || memcmp(found.data, leaf->data.data, found.used)))
-            failed = PyList_Append(changed, number) < 0;
+        int failed = put_entry(tape, &found, tensor, leaf->meta) < 0;
+        int is_same = !failed && found.used == leaf->data.used && !memcmp(found.data, leaf->data.data, found.used);
+        if (is_same) { leaf->version = version; leaf->pointer = pointer; }
+        else if (!failed) failed = PyList_Append(changed, number) < 0;
         free(found.data);
         if (failed) Py_CLEAR(changed);
     }
@@ -261,7 +267,7 @@ static PyMemberDef book_members[] = {
 };
 static PyMethodDef book_methods[] = {
     {"find", (PyCFunction)book_find, METH_O, "find(tensor): the Leaf that a tensor is, or None."},
-    {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves): the numbers of those that hold something else."},
+    {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves, first, count): the numbers of those that hold something else."},
     {NULL},
 };
 static PyType_Slot book_slots[] = {

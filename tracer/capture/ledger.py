@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tracer.capture.recorder import Recorder
 
 
+_WINDOW = 64
+
+
 @dataclass(frozen=True, slots=True)
 class First:
     """What a leaf was when it was first met."""
@@ -68,6 +71,7 @@ class Ledger:
         self._by_address: dict[int, Target] = self.book.aliases
         self._unwatched: dict[int, LeafState] = {}
         self._count = 0
+        self._window = 0
 
     def leaf(self, tensor: Tensor) -> LeafState:
         """The state of a leaf, made on first sight."""
@@ -235,9 +239,16 @@ class Ledger:
         state.grad = after
         self._recorder.grad_write(state.id, UNSEEN, before, after, 0)
 
-    def check_data(self, leaves: Leaves, how: str = UNSEEN) -> None:
-        """Enter changes of these leaves' values that nobody saw."""
-        for number in self.book.changed(self._recorder.tape, leaves):
+    def check_data(self, leaves: Leaves, how: str = UNSEEN, *, all_of_them: bool = False) -> None:
+        """Enter changes of these leaves' values that nobody saw.
+
+        Every pass reads a window of the leaves whole, another each time; the rest only where their
+        version or address shows a write.
+        """
+        first, count = self._window, len(leaves) if all_of_them else _WINDOW
+        first = 0 if all_of_them or first >= len(leaves) else first
+        self._window = first + count
+        for number in self.book.changed(self._recorder.tape, leaves, first, count):
             leaf, state = leaves[number]
             self.data_written(leaf, state, how, 0, before=bytes(state.data))
 
@@ -248,7 +259,7 @@ class Ledger:
             before = bytes(state.grad)
             if not same_entry(self._recorder.entry(grad_of(leaf), state.meta), before):
                 self.grad_written(leaf, state, how, 0, before=before)
-        self.check_data(live, how)
+        self.check_data(live, how, all_of_them=True)
 
     def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
         """Take what `.grad` holds now as known: another event tells how it came about."""

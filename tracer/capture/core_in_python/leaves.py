@@ -67,16 +67,20 @@ class Book:
             self.unseen(leaf, leaf.grad, found)
             leaf.grad = found
 
-    def changed(self, tape: Tape, leaves: dict[int, tuple[Any, Leaf]]) -> list[int]:
+    def changed(
+        self, tape: Tape, leaves: dict[int, tuple[Any, Leaf]], first: int, count: int
+    ) -> list[int]:
         """The numbers of those leaves that hold something else than what was last observed.
 
-        Every element is read, as not every write counts as a new version; NONE stands for what is
-        not watched.
+        A write that counted as a version shows at once; of `count` leaves from the `first` on,
+        every element is read, as not every write counts. NONE stands for what is not watched.
         """
         return [
             number
-            for number, (tensor, leaf) in leaves.items()
-            if leaf.data != NONE and tape.entry(tensor, leaf.meta) != leaf.data
+            for place, (number, (tensor, leaf)) in enumerate(leaves.items())
+            if leaf.data != NONE
+            and (first <= place < first + count or read_mark(tensor) != leaf.mark)
+            and tape.entry(tensor, leaf.meta) != leaf.data
         ]
 
 
