@@ -329,6 +329,33 @@ def test_code_compiled_before_the_trace_is_not_compiled_again(compiler: Any) -> 
     assert [one.node_count for one in trace.passes] == [4]
 
 
+def test_a_step_that_breaks_into_pieces_is_compiled_into_the_same_ones(compiler: Any) -> None:
+    def train() -> tuple[list[Tensor], dict[str, int]]:
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        compiler.clear()
+        layer = nn.Linear(4, 1)
+
+        @torch.compile(backend="aot_eager")
+        def step(x: Tensor) -> Tensor:
+            y = layer(x)
+            torch._dynamo.graph_break()
+            loss = (y.sin() + layer(x * 2)).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            step(torch.ones(2, 4))
+        return [p.grad.clone() for p in layer.parameters()], dict(compiler["stats"])  # type: ignore[union-attr]
+
+    untraced = train()
+    with tracer.trace() as trace:
+        traced = train()
+    assert traced[1] == untraced[1]
+    assert all(torch.equal(*pair) for pair in zip(traced[0], untraced[0], strict=True))
+    assert [one.node_count for one in trace.passes] == [4, 4, 4]
+
+
 # ---- CUDA graphs
 
 

@@ -20,17 +20,39 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 _next_sequence_nr = torch._C._autograd._get_sequence_nr
+_set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame
 _OP = "torch.compile"
 _EVAL_FRAME = "torch._dynamo.eval_frame"
 
 
 class CompiledRegions:
-    """Watches Dynamo from the moment it is imported."""
+    """Watches Dynamo from the moment it is imported.
+
+    Within `with` on it Dynamo looks at no frame of the thread: between compiled pieces it would
+    compile our own code, and what that calls.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._inside = threading.local()
         self._watching = False
+
+    def __enter__(self) -> None:
+        if self._watching:
+            self._aside().append(_set_eval_frame(None))
+
+    def __exit__(self, *_: object) -> None:
+        before = self._aside()
+        if before:
+            _set_eval_frame(before.pop())
+
+    def _aside(self) -> list[Any]:
+        """What Dynamo did in this thread before it was put aside, the outermost first."""
+        try:
+            found: list[Any] = self._inside.aside
+        except AttributeError:
+            found = self._inside.aside = []
+        return found
 
     def install(self) -> None:
         """Watch Dynamo now, or from the first use of `torch.compile` on."""

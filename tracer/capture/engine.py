@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 
+_no_function, _no_dispatch = torch._C.DisableTorchFunction, torch._C._DisableTorchDispatch
+
+
 class Unfollowed:
     """A run from a root without a node: the engine refuses it, or else it is counted as missed."""
 
@@ -298,7 +301,7 @@ class Engine:
             self.unrecorded += bool(session.recorder.failed) and session.is_mine()
             return None
         try:
-            with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            with self._alone(), session.compiled, _no_function(), _no_dispatch():
                 if session.rounds.skips():
                     self._count += 1
                     return SKIPPED
@@ -315,6 +318,7 @@ class Engine:
         error: BaseException | None,
     ) -> None:
         """A run ended: enter what happened and take the probes away."""
+        session = self._session
         self.counter.leave()
         if live is None:
             return
@@ -323,13 +327,13 @@ class Engine:
             return
         if isinstance(live, Unfollowed):
             if error is None:
-                self._session.recorder.writer.dropped("passes whose root has no node to be found")
+                session.recorder.writer.dropped("passes whose root has no node to be found")
             return
         try:
-            with self._alone(), torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            with self._alone(), session.compiled, _no_function(), _no_dispatch():
                 self._end(live, error)
         except Exception as fault:
-            self._session.recorder.fault(fault)
+            session.recorder.fault(fault)
             live.detach()
         self.unrecorded += bool(self._session.recorder.failed)
 
