@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -283,7 +284,9 @@ def compiler() -> Iterator[Any]:
 
     torch._dynamo.reset()
     counters.clear()
-    yield counters
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dynamo's own
+        yield counters
     torch._dynamo.reset()
     counters.clear()
 

@@ -18,7 +18,7 @@ class RunCounter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entered = self._inside = 0
+        self._entered = self._inside = self._alone = 0
         self._first: int | None = None
         self._entered_by_first = 0
 
@@ -27,6 +27,7 @@ class RunCounter:
         with self._lock:
             self._entered += 1
             self._inside += 1
+            self._alone = self._entered if self._inside == 1 else 0
 
     def leave(self) -> None:
         """A run has ended."""
@@ -34,8 +35,12 @@ class RunCounter:
             self._inside -= 1
 
     def began(self, task: int) -> None:
-        """A run that was entered has this number: where no other is under way, the last one."""
-        if self._first is None and self._inside == 1:
+        """A run that was entered has this number.
+
+        What other runs have is known where none was under way as it was entered, and none has been
+        entered since: smaller ones.
+        """
+        if self._first is None and self._inside == 1 and self._alone == self._entered:
             self._first, self._entered_by_first = task, self._entered
 
     def forget(self) -> None:
