@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS := build/docs
 REFERENCE := build/reference
+MODELS := docs/pictures/gpt2.py docs/pictures/resnet50.py docs/pictures/lstm.py
 SOURCES := $(shell find tracer examples docs -name '*.py' -o -name '*.md' -o -name '*.sql' -o -path '*/templates/*' -type f)
 CODE := tracer tests examples benchmarks docs setup.py
 
@@ -24,7 +25,7 @@ docs: $(DOCS)/index.html
 
 $(DOCS)/index.html: $(READY) $(SOURCES)
 	$(BIN)/python docs/generated/pages.py $(REFERENCE)
-	$(BIN)/tracer docs build docs $(REFERENCE) examples -o $(DOCS) -j 2
+	$(BIN)/tracer docs build docs $(REFERENCE) examples $(MODELS) -o $(DOCS) -j 2
 	$(BIN)/python docs/generated/images.py $(DOCS) docs/images
 	@touch $@
 

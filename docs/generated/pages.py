@@ -49,7 +49,7 @@ def recorded() -> str:
         "A recording is a list of events in the order in which they happened, beside the graphs, "
         "passes and leaves that they refer to. These are all the kinds of event that there are, "
         "each with its fields and one real example: the first that this program gave.",
-        f"<!-- tracer skip -->\n```python\n{program.strip()}\n```",
+        f"```py3\n{program.replace('  # noqa: B018', '').strip()}\n```",
         "Of a tensor, an event holds shape, dtype, device, L2 norm, minimum, maximum, mean, how "
         "many elements are zero, NaN or infinite, and the values themselves where there are 16 or "
         "fewer (`detail=` changes that). `seq` is the place in the order, `t_ns` nanoseconds since "

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docgen.browser import Seen
+
 ROOT = Path(__file__).parents[2]
 DOORS = Path(__file__).parent / "doors"
 
@@ -219,3 +221,21 @@ def test_importing_tracer_imports_no_door():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout == "[] False\n"
+
+
+# ---- in a browser
+
+
+@pytest.mark.parametrize("name", ["index", "page", "broken", "gallery/plot_square"])
+def test_pages_of_sphinx_are_sound_and_stay_on_this_machine(browser, sphinx, name):
+    assert_local(browser.open(sphinx[0] / f"{name}.html"))
+
+
+def test_pages_of_mkdocs_are_sound_and_stay_on_this_machine(browser, mkdocs):
+    assert_local(browser.open(mkdocs[0] / "index.html"))
+
+
+def assert_local(seen: Seen) -> None:
+    assert seen.errors == []
+    assert seen.missing == []
+    assert [url for url in seen.requests if not url.startswith("file://")] == []

@@ -12,7 +12,7 @@ from tracer.docgen.job import Failure, Output
 from tracer.docgen.marks import Marks, parse_marks
 from tracer.docgen.page import CodeStep, Mistake, Page, ProseStep
 from tracer.docgen.scrape import Scraped
-from tracer.docgen.writing import Place, fenced, to_html, to_markdown
+from tracer.docgen.writing import Place, fenced, squeezed, to_html, to_markdown
 from tracer.report.figures import Drawing, Figure
 from tracer.report.ledger import read_ledgers
 from tracer.report.plots import plot_leaves
@@ -125,6 +125,11 @@ def test_text_in_markdown_cannot_end_its_fence():
     assert f"````text\n{EVIL}\n````" in text
     assert fenced("a\n`````\nb") == "``````text\na\n`````\nb\n``````"
     assert fenced("a") == "```text\na\n```"
+
+
+def test_empty_lines_in_code_are_kept_and_others_squeezed():
+    text = "a\n\n\n\nb\n\n```python\nx = 1\n\n\ny = 2\n```\n\n\n"
+    assert squeezed(text) == "a\n\nb\n\n```python\nx = 1\n\n\ny = 2\n```\n"
 
 
 def test_each_drawing_and_plot_has_a_file_of_its_own_under_the_name_of_its_block():

@@ -62,12 +62,15 @@ def _listen(gallery: dict[str, Any]) -> None:
 def begin_example(gallery_conf: dict[str, Any], file: str | Path | None) -> None:
     """Record what follows as an example of its own."""
     stop_recording()
-    if file is not None:
-        for path in _places_of(Path(file).name, gallery_conf):
-            text = path.read_text("utf-8", "replace")
-            # Without a time of its own, as the text of what is compiled part by part.
-            linecache.cache[str(path)] = (len(text), None, text.splitlines(True), str(path))
-        _running.append(_Example(api.trace().__enter__(), str(file)))
+    if file is None:
+        return
+    places = list(_places_of(Path(file).name, gallery_conf))
+    for path in places:
+        text = path.read_text("utf-8", "replace")
+        # Without a time of its own, as the text of what is compiled part by part.
+        linecache.cache[str(path)] = (len(text), None, text.splitlines(True), str(path))
+    recording = api.Recording(None, script=str(next(iter(places), file)))
+    _running.append(_Example(api.Trace(recording=recording).__enter__(), str(file)))
 
 
 def _places_of(name: str, gallery_conf: dict[str, Any]) -> Iterator[Path]:

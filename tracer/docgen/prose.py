@@ -6,7 +6,7 @@ import base64
 import mimetypes
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -66,12 +66,9 @@ class Links:
 
     def in_text(self, markdown: str) -> str:
         """Return Markdown with its links as they are to stand on a page in Markdown."""
-        parts = _FENCED.split(markdown)
-        parts[::3] = [
-            _TARGET.sub(lambda target: self.lead(target[1], ".md"), part) for part in parts[::3]
-        ]
-        del parts[2::3]  # the fences themselves, which the group around them holds as well
-        return "".join(parts)
+        return outside_fences(
+            markdown, lambda part: _TARGET.sub(lambda target: self.lead(target[1], ".md"), part)
+        )
 
 
 class Renderer:
@@ -166,6 +163,14 @@ def _embedded(path: Path | None) -> str:
     if path.stat().st_size > MOST_IMAGE_BYTES:
         return ""
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def outside_fences(markdown: str, change: Callable[[str], str]) -> str:
+    """Change the parts of a Markdown text that are not fenced code."""
+    parts = _FENCED.split(markdown)
+    parts[::3] = [change(part) for part in parts[::3]]
+    del parts[2::3]  # the fences themselves, which the group around them holds as well
+    return "".join(parts)
 
 
 def without_html(markdown: str) -> str:

@@ -15,7 +15,15 @@ from tracer.docgen.page import NOT_RUN, CodeStep, Page, ProseStep, make_page
 from tracer.docgen.prose import Links, Renderer, plain_text
 from tracer.docgen.run import TIMEOUT, run_document, stretches
 from tracer.docgen.sources import KINDS, read_document
-from tracer.docgen.writing import Place, alt, prose_filter, shown_steps, to_html, to_markdown
+from tracer.docgen.writing import (
+    Place,
+    alt,
+    prose_filter,
+    shown_steps,
+    squeezed,
+    to_html,
+    to_markdown,
+)
 from tracer.errors import ScriptError
 from tracer.report.figures import Drawing
 from tracer.report.markup import environment
@@ -325,7 +333,7 @@ class Site:
         text = made.get_template("index.md.j2").render(
             title=self.title, steps=steps, pages=rest, failures=failures
         )
-        return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+        return squeezed(text)
 
     def _card(self, page: Page) -> _Card:
         path = next((path for path, stem in self.stems.items() if stem == page.stem), None)

@@ -15,7 +15,7 @@ from tracer.docgen.page import (
     picture_path,
     plot_path,
 )
-from tracer.docgen.prose import Heading, Links, Renderer, plain_text, without_html
+from tracer.docgen.prose import Heading, Links, Renderer, outside_fences, plain_text, without_html
 from tracer.records import words
 from tracer.report.ledger import Entry, LeafLedger
 from tracer.report.markup import environment
@@ -100,7 +100,13 @@ def to_markdown(page: Page, place: Place) -> str:
         plot_path=plot_path,
         not_run=NOT_RUN,
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return squeezed(text)
+
+
+def squeezed(markdown: str) -> str:
+    """Return Markdown with no more than one empty line in a row, but in code."""
+    one = outside_fences(markdown, lambda part: re.sub(r"\n{3,}", "\n\n", part))
+    return one.strip() + "\n"
 
 
 def prose_filter(place: Place) -> Callable[[str], str]:
