@@ -27,7 +27,7 @@ from tracer.capture.hook_runs import (
     Seat,
     Wrapped,
 )
-from tracer.capture.hooks import HookDict
+from tracer.capture.hooked_tensors import HookDict
 from tracer.capture.ledger import LeafState
 from tracer.capture.recorder import packed
 from tracer.capture.rounds import SKIPPED, Skipped
@@ -125,14 +125,15 @@ class LivePass:
         book, nrs = self.session.hooks, self.walk.sequence_nrs
         if min(nrs) < self.session.first_sequence_nr:
             book.search()
-        places, retained = book.hooked_outputs(), list(book.retained())
+        tensors = book.tensors
+        places, retained = tensors.places(), list(tensors.retained())
         if not places and not retained:
             return
         numbers = {nr: number for number, nr in enumerate(nrs) if self._probes[number] is not None}
         for sequence_nr, output_nr in places:
             number = numbers.get(sequence_nr)
             if number is not None:
-                for hooks in book.on_output(sequence_nr, output_nr):
+                for hooks in tensors.hooks_at(sequence_nr, output_nr):
                     book.wrap(self, hooks, TENSOR_HOOK, number, input_nr=output_nr)
                     self._read_anew(self._probes[number])
         dicts = self._dicts() if retained else {}

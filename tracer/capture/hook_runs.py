@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tracer.capture.core import Around
+from tracer.capture.differences import differs, is_untouched, version_of
 from tracer.capture.hook_origins import Origin, Place
 from tracer.capture.recorder import all_packed
 from tracer.capture.references import OurRef
@@ -159,7 +160,7 @@ class HookProbe(Watching):
             recorder.tape.now(),
             tensors,
             tuple(recorder.entry_of_any(tensor) for tensor in tensors),
-            tuple(_version(tensor) for tensor in tensors),
+            tuple(version_of(tensor) for tensor in tensors),
             self._is_removed(),
         )
 
@@ -208,7 +209,7 @@ class HookProbe(Watching):
                 input_nr=seat.input_nr if len(before) == 1 else None,
                 before=all_packed(before),
                 after=all_packed(after),
-                changed=error is None and (after != before or _any_differs(given, left, after)),
+                changed=error is None and self._has_changed(given, left, after),
                 raised=type(error).__name__ if error is not None else "",
                 removed=given.removed,
             )
@@ -227,8 +228,17 @@ class HookProbe(Watching):
             return tuple(result)
         return (result,) if isinstance(result, Tensor) else given.tensors
 
+    def _has_changed(
+        self, given: _Given, left: tuple[Tensor | None, ...], after: tuple[bytes, ...]
+    ) -> bool:
+        return after != given.entries or any(
+            differs(one, given.tensors[i], given.versions[i])
+            for i, one in enumerate(left)
+            if i >= len(given.tensors) or after[i][0] not in _EXACT
+        )
+
     def _entry_after(self, given: _Given, i: int, tensor: Tensor | None) -> bytes:
-        if i < len(given.tensors) and _is_untouched(tensor, given.tensors[i], given.versions[i]):
+        if i < len(given.tensors) and is_untouched(tensor, given.tensors[i], given.versions[i]):
             return given.entries[i]
         return self._recorder.entry_of_any(tensor)
 
@@ -290,40 +300,3 @@ class Wrapped:
         gone = [one for one in self.watching if one.leave(live)]
         self.watching.clear()
         return gone
-
-
-def _any_differs(given: _Given, left: tuple[Tensor | None, ...], after: tuple[bytes, ...]) -> bool:
-    return any(
-        _differs(one, given.tensors[i], given.versions[i])
-        for i, one in enumerate(left)
-        if i >= len(given.tensors) or after[i][0] not in _EXACT
-    )
-
-
-def _version(tensor: Tensor | None) -> int | None:
-    """How often a tensor was written to; an inference tensor does not count it."""
-    return None if tensor is None or tensor.is_inference() else tensor._version
-
-
-def _is_untouched(tensor: Tensor | None, given: Tensor | None, version: int | None) -> bool:
-    return tensor is given and version is not None and _version(tensor) == version
-
-
-def _differs(left: Tensor | None, given: Tensor | None, version: int | None) -> bool:
-    """Whether a tensor is another, though its statistics are the same (`grad.flip(0)`).
-
-    One written to in place is taken to be: what it held before is gone.
-    """
-    if left is given or left is None or given is None:
-        return left is given and not _is_untouched(left, given, version)
-    if type(left) is not Tensor or type(given) is not Tensor or not left.is_cpu:
-        return False
-    if left.layout is not torch.strided or given.layout is not torch.strided:
-        return False
-    return not torch.equal(left, given) and not torch.equal(_no_nans(left), _no_nans(given))
-
-
-def _no_nans(tensor: Tensor) -> Tensor:
-    """The tensor with a number that it hardly holds for each NaN: NaNs equal nothing."""
-    plain = tensor.detach()  # makes no node where gradients are recorded
-    return plain.masked_fill(plain.isnan(), 0.1234567)

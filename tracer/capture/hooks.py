@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,6 @@ from torch.utils.hooks import RemovableHandle
 from tracer.capture.core import LeafProbe, NodeProbe
 from tracer.capture.hook_origins import MULTI_GRAD_HOOK, Origin, Place, hook_origins
 from tracer.capture.hook_runs import (
-    ACCUMULATE_HOOK,
-    POSTHOOK,
-    PREHOOK,
     RETAIN_GRAD,
     TENSOR_HOOK,
     HookProbe,
@@ -27,18 +24,14 @@ from tracer.capture.hook_runs import (
     Seat,
     Watching,
 )
-from tracer.capture.readings import is_leaf, node_behind
-from tracer.capture.references import OurRef
+from tracer.capture.hooked_tensors import HookDict, HookedTensors
+from tracer.capture.readings import is_leaf
 from tracer.capture.sites import SiteTable
 from tracer.records.events import Hook, HookAdded, HookRemoved
 
 if TYPE_CHECKING:
     from tracer.capture.engine import LivePass
     from tracer.capture.recorder import Recorder
-
-__all__ = ["ACCUMULATE_HOOK", "POSTHOOK", "PREHOOK", "RETAIN_GRAD", "TENSOR_HOOK", "HookBook"]
-
-HookDict = MutableMapping[int, Callable[..., Any]]
 
 _OURS = (NodeProbe, LeafProbe)
 _MOST_KNOWN = 4096
@@ -58,8 +51,7 @@ class HookBook:
         self._groups: dict[int, tuple[weakref.ref[Any], Registered]] = {}
         self._of_modules: dict[tuple[int, int], tuple[weakref.ref[Any], Registered]] = {}
         self._watching: dict[tuple[int, Any], Watching] = {}
-        self._on_outputs: dict[tuple[int, int], list[weakref.ref[Any]]] = {}
-        self._retained: dict[int, tuple[OurRef, Registered]] = {}
+        self.tensors = HookedTensors()
         self._has_searched = False
         self._count = 0
 
@@ -73,8 +65,8 @@ class HookBook:
             if hooks is not None:
                 self._enter_added(Place(hooks, handle.id), kind, name, site)
                 if kind == TENSOR_HOOK:
-                    self._note_output(tensor, hooks)
-        elif kind == RETAIN_GRAD and not is_leaf(tensor) and not self._is_retained(tensor):
+                    self.tensors.note(tensor, hooks)
+        elif kind == RETAIN_GRAD and not is_leaf(tensor) and not self.tensors.is_retained(tensor):
             self._emit_added(self._retain(tensor, name, site).hook, site)
 
     def added_to_node(self, hooks: HookDict, handle: RemovableHandle, site: int, kind: str) -> None:
@@ -121,6 +113,12 @@ class HookBook:
         with suppress(TypeError):  # what takes no weak reference is not found once it is removed
             self._of_modules[id(function), id(module)] = weakref.ref(function), registered
 
+    def _retain(self, tensor: Tensor, name: str, site: int) -> Registered:
+        origin = Origin(tensor.retain_grad, Place(None))
+        registered = self._describe(origin, RETAIN_GRAD, name, site)
+        self.tensors.retain(tensor, registered)
+        return registered
+
     def _emit_added(self, hook: Hook, site: int) -> None:
         recorder = self._recorder
         recorder.emit(HookAdded(**recorder.stamp(), hook=hook, site=recorder.site(site)))
@@ -166,49 +164,7 @@ class HookBook:
         held = self._known.get((id(place.holder), place.key))
         return held[1] if held is not None and held[0]() is place.holder else None
 
-    # ---- on which outputs of nodes
-
-    def _note_output(self, tensor: Tensor, hooks: HookDict) -> None:
-        fn = node_behind(tensor)
-        if fn is not None:
-            place = (fn._sequence_nr(), tensor.output_nr)
-            refs = self._on_outputs.setdefault(place, [])
-            if not any(ref() is hooks for ref in refs):
-                refs.append(weakref.ref(hooks))
-
-    def hooked_outputs(self) -> list[tuple[int, int]]:
-        """Which outputs (sequence number of the node, output number) have tensor hooks."""
-        return list(self._on_outputs)
-
-    def on_output(self, sequence_nr: int, output_nr: int) -> list[HookDict]:
-        """The dicts of tensor hooks registered on one output of one node, as far as they live."""
-        refs = self._on_outputs.get((sequence_nr, output_nr))
-        if not refs:
-            return []
-        live = [hooks for ref in refs if (hooks := ref()) is not None]
-        if not live:
-            del self._on_outputs[sequence_nr, output_nr]
-        return live
-
-    def retained(self) -> Iterator[tuple[int, int, Tensor, Hook]]:
-        """(sequence number, output number, tensor, hook) of what keeps its `.grad` and lives."""
-        for key, (ref, registered) in list(self._retained.items()):
-            tensor = ref()
-            fn = node_behind(tensor) if tensor is not None else None
-            if tensor is None:
-                del self._retained[key]
-            elif fn is not None:
-                yield fn._sequence_nr(), tensor.output_nr, tensor, registered.hook
-
-    def _is_retained(self, tensor: Tensor) -> bool:
-        held = self._retained.get(id(tensor))
-        return held is not None and held[0]() is tensor
-
-    def _retain(self, tensor: Tensor, name: str, site: int) -> Registered:
-        origin = Origin(tensor.retain_grad, Place(None))
-        registered = self._describe(origin, RETAIN_GRAD, name, site)
-        self._retained[id(tensor)] = OurRef(tensor), registered
-        return registered
+    # ---- from before
 
     def search(self) -> None:
         """Find, once, the hooks of tensors that were made before the recording began."""
@@ -217,25 +173,19 @@ class HookBook:
         self._has_searched = True
         for tensor in [found for found in gc.get_objects() if issubclass(type(found), Tensor)]:
             try:
-                self._note_earlier(tensor)
+                if not is_leaf(tensor):
+                    self._note_earlier(tensor)
             except Exception:  # a subclass may refuse to tell
                 continue
 
     def _note_earlier(self, tensor: Tensor) -> None:
-        if is_leaf(tensor):
-            return
         hooks = tensor._backward_hooks
         if hooks:
-            self._note_output(tensor, hooks)
+            self.tensors.note(tensor, hooks)
             for key, function in hooks.items():
                 self._note_earlier_hook(tensor, Place(hooks, key), function)
-        if tensor.retains_grad:
-            name = self._recorder.tensor_name(tensor)
-            origin = Origin(tensor.retain_grad, Place(None))
-            self._retained[id(tensor)] = (
-                OurRef(tensor),
-                self._describe(origin, RETAIN_GRAD, name, 0),
-            )
+        if tensor.retains_grad and not self.tensors.is_retained(tensor):
+            self._retain(tensor, self._recorder.tensor_name(tensor), 0)
 
     def _note_earlier_hook(self, tensor: Tensor, place: Place, function: Any) -> None:
         if self._find(place) is None:
@@ -243,13 +193,8 @@ class HookBook:
             self._meet(origin, place, TENSOR_HOOK, self._recorder.tensor_name(tensor))
 
     def forget_dead(self) -> None:
-        """Drop what is kept of tensors that are gone."""
-        if len(self._on_outputs) > _MOST_KNOWN:
-            self._on_outputs = {
-                place: refs
-                for place, refs in self._on_outputs.items()
-                if any(ref() is not None for ref in refs)
-            }
+        """Drop what is kept of tensors and hooks that are gone."""
+        self.tensors.forget_dead()
         for held_by_key in (self._known, self._groups, self._of_modules):
             if len(held_by_key) > _MOST_KNOWN:
                 _drop_dead(held_by_key)

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from tracer.capture import core
 from tracer.capture.core import Around
 from tracer.capture.hook_origins import MODULE_HOOK, MODULE_PREHOOK
-from tracer.capture.hooks import POSTHOOK, PREHOOK
+from tracer.capture.hook_runs import POSTHOOK, PREHOOK
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session

@@ -1,0 +1,36 @@
+"""Two gradients in, one that a hook was given and one that it left; whether it changed it out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def version_of(tensor: Tensor | None) -> int | None:
+    """How often a tensor was written to; an inference tensor does not count it."""
+    return None if tensor is None or tensor.is_inference() else tensor._version
+
+
+def is_untouched(tensor: Tensor | None, given: Tensor | None, version: int | None) -> bool:
+    """Whether a tensor is the one that was given, and as it was."""
+    return tensor is given and version is not None and version_of(tensor) == version
+
+
+def differs(left: Tensor | None, given: Tensor | None, version: int | None) -> bool:
+    """Whether a tensor is another, though its statistics are the same (`grad.flip(0)`).
+
+    One written to in place is taken to be: what it held before is gone.
+    """
+    if left is given or left is None or given is None:
+        return left is given and not is_untouched(left, given, version)
+    if type(left) is not Tensor or type(given) is not Tensor or not left.is_cpu:
+        return False
+    if left.layout is not torch.strided or given.layout is not torch.strided:
+        return False
+    return not torch.equal(left, given) and not torch.equal(_no_nans(left), _no_nans(given))
+
+
+def _no_nans(tensor: Tensor) -> Tensor:
+    """The tensor with a number that it hardly holds for each NaN: NaNs equal nothing."""
+    plain = tensor.detach()  # makes no node where gradients are recorded
+    return plain.masked_fill(plain.isnan(), 0.1234567)
