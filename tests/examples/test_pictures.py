@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 import tracer
 from tracer.records.diagram import Diagram, Region, Role
 from tracer.transforms import diagram
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small operations on several threads would wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def drawn(name: str) -> Diagram:

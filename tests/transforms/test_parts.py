@@ -6,8 +6,9 @@ import pytest
 
 from tests.builders import vector_jacobian
 from tests.transforms import graphs
-from tests.transforms.graphs import traced
+from tests.transforms.graphs import Tape, traced
 from tracer.errors import NotInTraceError, TracerError
+from tracer.records.graph import Graph
 from tracer.records.view import View
 from tracer.transforms import diagram
 
@@ -35,8 +36,19 @@ def test_very_many_paths_are_counted_only() -> None:
 
 
 def test_a_long_path_is_shortened_in_the_middle() -> None:
-    drawn = diagram(traced(graphs.chain(30)), 1, View(path=("0", "20")))
-    assert "… 15 more …" in drawn.notes[1]
+    drawn = diagram(traced(graphs.chain(9)), 1, View(path=("1", "8")))
+    assert drawn.notes[0] == "1 path from 1 to 8"  # the picture is that path
+    drawn = diagram(traced(diamonds(2)), 1, View(path=("0", "x")))
+    assert "… 2 more …" in drawn.notes[1]
+
+
+def diamonds(count: int) -> Graph:
+    """Sums whose halves go apart and come together again, one after the other."""
+    tape = Tape()
+    value = tape.leaf("x", 4)
+    for _ in range(count):
+        value = tape.op("Add", tape.op("Exp", tape.op("Neg", value)), tape.op("Sin", value))
+    return tape.graph(value)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def _path_lines(view: PassView, found: Paths) -> Iterator[str]:
 
     Over an edge that paths share flows the sum of what they bring: then it is told apart.
     """
-    if found.count > len(found.first):
+    if not 1 < found.count <= len(found.first):
         return
     titles = words.titles(view.graph)
     shared = Counter(path[-1] for path in found.first)

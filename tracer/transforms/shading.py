@@ -26,7 +26,6 @@ from tracer.transforms.tallies import spent
 STEPS = 5
 _MOST_KINDS = 8
 _DRAWN = (Role.SEED, Role.CUT, Role.HOOK, Role.CARRY)  # stand for no node
-_KEPT = (*_DRAWN, Role.LEAF)  # a leaf stays green
 
 
 def shade(drawn: Diagram, view: PassView, color: str) -> Diagram:
@@ -49,7 +48,7 @@ def shade(drawn: Diagram, view: PassView, color: str) -> Diagram:
 
 
 def _has_shade(box: Box) -> bool:
-    return box.role not in _KEPT and box.state not in (State.IDLE, State.ZERO, State.WRONG)
+    return box.role not in _DRAWN and box.state not in (State.IDLE, State.ZERO, State.WRONG)
 
 
 def _stands_for_nodes(box: Box) -> bool:
@@ -65,7 +64,10 @@ def _by_size(
     known = {
         box.id: math.log10(size)
         for box in drawn.boxes
-        if _has_shade(box) and (size := sizes.get(box.id)) and math.isfinite(size)
+        if _has_shade(box)
+        and box.role is not Role.LEAF
+        and (size := sizes.get(box.id))
+        and math.isfinite(size)
     }
     if not known:
         return drawn
@@ -83,7 +85,11 @@ def _by_size(
 
 
 def _shaded(drawn: Diagram, steps: Mapping[str, int], legend: Legend) -> Diagram:
-    boxes = tuple(replace(box, shade=steps.get(box.id)) for box in drawn.boxes)
+    """Give boxes their shades; leaves stay green."""
+    boxes = tuple(
+        box if box.role is Role.LEAF else replace(box, shade=steps.get(box.id))
+        for box in drawn.boxes
+    )
     return replace(drawn, boxes=boxes, legend=legend)
 
 
