@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -145,3 +146,11 @@ def test_counts_are_in_english() -> None:
     assert words.counts(6, 3) == "3 nodes, 3 leaves"
     assert words.counts(1, 1) == "1 leaf"
     assert words.count(2, "pass") == "2 passes"
+
+
+def test_the_short_way_to_a_width_is_right_for_every_character() -> None:
+    for code in range(0x20, 0x3000):
+        char = chr(code)
+        wide = unicodedata.east_asian_width(char) in "WF"
+        assert words.width(char) == (0 if unicodedata.combining(char) else 1 + wide), hex(code)
+    assert words.width("‖g‖=12.5 → 权重") == 15

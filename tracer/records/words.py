@@ -23,6 +23,8 @@ _MANY_PARTS = 8
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
 BACKWARD_OF = "backward of "
 """Begins the `op` of a node that a backward pass made (see `Node`)."""
+_ONE_COLUMN = re.compile("[ -\u02ff\u2010-\u2027\u2030-\u205e\u2190-\u22ff\u2500-\u259f]*")
+"""What takes one column a character, and is nearly all there is."""
 _BACKWARD = re.compile(r"Backward\d*$")
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -346,6 +348,8 @@ def shorten(text: str, limit: int) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal the text takes: two for a Chinese character."""
+    if _ONE_COLUMN.fullmatch(text):
+        return len(text)
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
         for char in text
