@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import tracer
 from tracer.records import Accumulate, DataWrite, Event, GradWrite, HookRun, NodeRun, TraceRecord
@@ -261,3 +262,38 @@ def test_values_keeps_tensors_whole_up_to_a_number(detail: str, kept: int) -> No
 @pytest.mark.parametrize("view", [tracer.Trace.timeline, tracer.Trace.dot, tracer.Trace.summary])
 def test_a_structure_can_be_looked_at(view: Callable[[tracer.Trace], object]) -> None:
     assert "not read" not in str(view(tracer.Trace(train(1, detail="structure"))))
+
+
+def test_while_the_watchers_rest_no_mode_of_ours_is_on_the_stack() -> None:
+    depths: list[int] = []
+    with tracer.trace(every=3) as trace:
+        for _ in range(7):
+            depths.append(torch._C._len_torch_function_stack())
+            torch.ones(2, requires_grad=True).sum().backward()
+        depths.append(torch._C._len_torch_function_stack())
+    assert depths == [1, 1, 0, 1, 1, 0, 1, 1]
+    assert [one.id for one in trace.record.passes] == [1, 4, 7]
+    assert torch._C._len_torch_function_stack() == 0
+
+
+def test_a_mode_of_the_users_keeps_its_place_when_the_watchers_wake() -> None:
+    class Mine(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable[..., object], types: object, args: tuple[object, ...] = (),
+            kwargs: dict[str, object] | None = None,
+        ) -> object:  # fmt: skip
+            return func(*args, **(kwargs or {}))
+
+    def step() -> None:
+        torch.ones(2, requires_grad=True).sum().backward()
+
+    with tracer.trace(every=3) as trace:
+        step()
+        step()
+        with Mine() as mine:
+            step()
+            assert torch._C._get_function_stack_at(torch._C._len_torch_function_stack() - 1) is mine
+        step()
+        step()
+    assert torch._C._len_torch_function_stack() == 0
+    assert [one.id for one in trace.record.passes] == [1, 4]

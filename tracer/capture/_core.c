@@ -1386,9 +1386,13 @@ static PyObject *mode_note_written(Mode *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyObject *mode_writes(Mode *self, PyObject *unused)
+static PyObject *mode_writes(Mode *self, PyObject *args)
 {
-    uint64_t first = self->n_written > WRITTEN_MOST ? self->n_written - WRITTEN_MOST : 0;
+    unsigned long long since = 0;
+    if (!PyArg_ParseTuple(args, "|K", &since)) return NULL;
+    uint64_t first = self->n_written > WRITTEN_MOST ? self->n_written - WRITTEN_MOST : 0, last = self->n_written;
+    while (last > first && self->written[(last - 1) & (WRITTEN_MOST - 1)].seq > since) last--;
+    first = last;
     PyObject *writes = PyList_New(0);
     for (uint64_t i = first; writes && i < self->n_written; i++) {
         Written *note = &self->written[i & (WRITTEN_MOST - 1)];
@@ -1723,7 +1727,8 @@ static PyMethodDef mode_methods[] = {
     {"log_made", (PyCFunction)mode_log_made, METH_VARARGS,
      "log_made(low, high, site, op, module, call): say what made nodes that no operation did."},
     {"note_written", (PyCFunction)mode_note_written, METH_VARARGS, "note_written(tensor, how): it was written to in place."},
-    {"writes", (PyCFunction)mode_writes, METH_NOARGS, "[(seq, address, version, how, site)] of the newest writes, in order."},
+    {"writes", (PyCFunction)mode_writes, METH_VARARGS,
+     "writes(since=0): [(seq, address, version, how, site)] of the newest writes after that order number, in order."},
     {"here", (PyCFunction)mode_here, METH_NOARGS, "The id of the site of the nearest user frame, 0 for none."},
     {NULL},
 };

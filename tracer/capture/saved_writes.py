@@ -66,11 +66,7 @@ class SavedWrites:
         if not self._uncounted:
             return
         oldest = self._made_at(min(live.walk.sequence_nrs))
-        writes = [
-            write
-            for write in self._writes()
-            if write.address in self._uncounted and write.seq > oldest
-        ]
+        writes = [write for write in self._writes(oldest) if write.address in self._uncounted]
         if not writes:
             return
         for number, sequence_nr in enumerate(live.walk.sequence_nrs):
@@ -86,16 +82,12 @@ class SavedWrites:
             return
         now, expected = int(refused[1]), int(refused[2])
         made = self._made_at(live.walk.sequence_nrs[live.failed_at])
-        writes = [
-            write
-            for write in self._writes()
-            if write.seq > made and expected < write.version <= now
-        ]
+        writes = [write for write in self._writes(made) if expected < write.version <= now]
         for attribute, write in self._into(live, live.failed_at, writes):
             self._enter(live, live.failed_at, attribute, write, write.version)
 
-    def _writes(self) -> list[_Written]:
-        return [_Written(*write) for write in self._session.mode.writes()]
+    def _writes(self, since: int) -> list[_Written]:
+        return [_Written(*write) for write in self._session.mode.writes(since)]
 
     def _made_at(self, sequence_nr: int) -> int:
         """The order number of the operation that made a node; 0 where that is not known."""

@@ -99,6 +99,7 @@ class Session:
         self.first_sequence_nr = 0
         self._draw_likeness = draw_likeness
         self._codes: list[Any] = []
+        self._taken_off: dict[int, int] = {}
         self._op_names: dict[int, str] = {}
         self.undo: list[Callable[[], object]] = []
         self._replaced: list[tuple[Any, str, Any, Any]] = []
@@ -215,7 +216,17 @@ class Session:
         return True
 
     def _after_backward(self, taken: bool, result: object, error: BaseException | None) -> None:
-        if taken and Session.active is self:
+        """Put the mode on again, unless the watchers rest: then it stays off until they wake.
+
+        It goes back only to the depth it was taken from, under no mode of the user's.
+        """
+        if Session.active is not self:
+            return
+        thread, depth = threading.get_ident(), torch._C._len_torch_function_stack()
+        if taken and self.rounds.resting:
+            self._taken_off[thread] = depth
+        elif taken or (not self.rounds.resting and self._taken_off.get(thread) == depth):
+            self._taken_off.pop(thread, None)
             torch._C._push_on_torch_function_stack(self.mode)
 
     def _before_thread(self, args: tuple[Any, ...], kwargs: Any) -> bool:

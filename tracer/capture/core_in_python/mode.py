@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from time import monotonic_ns
 from types import CodeType
 from typing import Any
@@ -277,9 +278,9 @@ class ModeCore:
         version, pointer = read_mark(tensor)
         self._written.append((self._tape.next_seq(), pointer, version, self._writer_of(how), site))
 
-    def writes(self) -> list[tuple[int, int, int, int, int]]:
-        """(seq, address, version, how, site) of the newest writes, in order."""
-        return list(self._written)
+    def writes(self, since: int = 0) -> list[tuple[int, int, int, int, int]]:
+        """(seq, address, version, how, site) of the newest writes after `since`, in order."""
+        return list(takewhile(lambda write: write[0] > since, reversed(self._written)))[::-1]
 
     # ---- operations and the nodes they made
 
