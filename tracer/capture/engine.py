@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward
 
 from tracer.capture import structure
 from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach
 from tracer.capture.core import walk as core_walk
-from tracer.capture.core_in_python.unseen import UNSEEN_FILE
 from tracer.capture.deep import make_room
+from tracer.capture.engine_call import EngineCall, is_capturing, read_call
 from tracer.capture.graphs import Leaves
 from tracer.capture.hook_runs import (
     ACCUMULATE_HOOK,
@@ -33,7 +30,6 @@ from tracer.capture.recorder import packed
 from tracer.capture.rounds import SKIPPED, Skipped
 from tracer.capture.second_order import MadeInPass
 from tracer.capture.uncounted import RunCounter
-from tracer.capture.user_code import TRACER
 from tracer.records.events import Outcome, Pass
 from tracer.records.graph import Graph, NodeKind
 
@@ -306,7 +302,7 @@ class Engine:
                 if session.rounds.skips():
                     self._count += 1
                     return SKIPPED
-                return self._begin(_Call.read(args, kwargs or {}))
+                return self._begin(read_call(args, kwargs or {}))
         except Exception as error:
             session.recorder.fault(error)
             self.unrecorded += 1
@@ -349,10 +345,10 @@ class Engine:
         """Let passes of several threads begin and end one after another: ids are counted there."""
         return self._session.recorder.lock
 
-    def _begin(self, call: _Call) -> LivePass | Unfollowed | None:
+    def _begin(self, call: EngineCall) -> LivePass | Unfollowed | None:
         session = self._session
         recorder = session.recorder
-        if _is_capturing():
+        if is_capturing():
             recorder.writer.dropped("passes captured into a CUDA graph, which runs them unseen")
             return None
         edges = structure.root_edges(call.outputs)
@@ -379,7 +375,7 @@ class Engine:
         record = live.record = Pass(
             id=live.state.id,
             graph=graph.id,
-            kind="engine" if _is_direct() else "backward" if call.accumulates else "grad",
+            kind=call.kind,
             site=recorder.site(site),
             roots=walk.root_records(),
             seeds=tuple(packed(recorder.entry(seed)) for seed in call.seeds),
@@ -431,20 +427,6 @@ class Engine:
         self._session.mode.set_pass(ids[-1] if ids else 0)
 
 
-def _is_capturing() -> bool:
-    """Whether a CUDA graph is being captured: whatever is read then, it would replay each time."""
-    cuda: Any = torch.cuda
-    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())
-
-
-def _is_direct() -> bool:
-    """Whether other code calls than the function through which PyTorch enters the engine."""
-    frame = sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((TRACER, UNSEEN_FILE)):
-        frame = frame.f_back
-    return frame.f_code is not _engine_run_backward.__code__
-
-
 def _ended(live: LivePass, end_ns: int, error: BaseException | None) -> Pass:
     outcome = Outcome()
     if error is not None:
@@ -457,47 +439,3 @@ def _ended(live: LivePass, end_ns: int, error: BaseException | None) -> Pass:
         node_count=state.node_count,
         leaf_count=state.leaf_count,
     )
-
-
-class _Call:
-    """The arguments of `run_backward`, by name, as `torch.autograd` passes them."""
-
-    __slots__ = ("accumulates", "create_graph", "inputs", "outputs", "retain_graph", "seeds")
-
-    def __init__(
-        self,
-        outputs: Sequence[Any],
-        seeds: Sequence[Tensor | None],
-        *,
-        retain_graph: bool,
-        create_graph: bool,
-        inputs: Sequence[Any] | None,
-        accumulates: bool,
-    ) -> None:
-        self.outputs = outputs
-        self.seeds = seeds
-        self.retain_graph = retain_graph
-        self.create_graph = create_graph
-        self.inputs = inputs
-        self.accumulates = accumulates
-
-    @classmethod
-    def read(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-        names = (
-            "tensors",
-            "grad_tensors",
-            "keep_graph",
-            "create_graph",
-            "inputs",
-            "allow_unreachable",
-            "accumulate_grad",
-        )
-        given = dict(zip(names, args, strict=False)) | kwargs
-        return cls(
-            given["tensors"],
-            given["grad_tensors"],
-            retain_graph=bool(given.get("keep_graph")),
-            create_graph=bool(given.get("create_graph")),
-            inputs=given.get("inputs") or None,
-            accumulates=bool(given.get("accumulate_grad")),
-        )
