@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import singledispatchmethod
 
 from tracer.records import words
@@ -29,28 +29,14 @@ from tracer.records.events import (
     Recompute,
     SavedWrite,
 )
-from tracer.records.graph import Graph, Node, Site
+from tracer.records.graph import Graph, Site
 from tracer.records.passes import find_pass, main_file
-from tracer.records.tensors import Gradient
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Tone
+from tracer.render.running import Running, received_words, returned_words
 
 _MOST_GRAPHS = 8
 """Graphs whose words are kept: a program may make a new one in each pass."""
-
-
-@dataclass(slots=True)
-class Running:
-    """A pass while it is told: its graph and what has arrived at each input so far."""
-
-    record: Pass
-    graph: Graph
-    titles: tuple[str, ...]
-    wheres: tuple[str, ...]
-    steps: int = 0
-    headed: bool = False
-    arriving: dict[tuple[int, int], list[Gradient | None]] = field(default_factory=dict)
-    hooked: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +185,8 @@ class Sayings:
         if running is None:
             return Said("node", counts=True)
         node = running.graph.nodes[event.node]
-        received = words.padded(_received(running, event), 16)
-        returned = () if event.end_ns is None else _returned(running, event)
+        received = words.padded(received_words(running, event), 16)
+        returned = () if event.end_ns is None else returned_words(running, event)
         text = "   ".join((received, *returned)).rstrip()
         wrong = any(map(words.not_finite, (*event.received, *event.returned)))
         if event.end_ns is None:
@@ -298,42 +284,3 @@ def _wheres(graph: Graph, titles: Sequence[str]) -> Iterator[str]:
 def call_of(record: Pass) -> str:
     """The source of the call that a pass is, or its kind."""
     return record.site.text if record.site is not None and record.site.text else f"{record.kind}()"
-
-
-def _received(running: Running, event: NodeRun) -> str:
-    """`in 5 = 1 + 4`, `in 1`; of several inputs those that something arrived at."""
-    texts = []
-    several = len(event.received) > 1
-    for input_nr, gradient in enumerate(event.received):
-        if several and gradient is None:
-            continue
-        key = event.node, input_nr
-        number = f"[{input_nr}]" if several else ""
-        text = f"in{number} {words.tensor(gradient)}"
-        parts = running.arriving.get(key, ())
-        if key in running.hooked:
-            text += " after hooks"
-        elif len(parts) > 1:
-            text += words.of_parts(parts)
-        texts.append(text)
-    return "  ".join(texts) or "in None"
-
-
-def _returned(running: Running, event: NodeRun) -> Sequence[str]:
-    """`→ x1 1` for each edge; also notes what arrives where it leads."""
-    texts = []
-    for edge in running.graph.edges_from[event.node]:
-        gradient = event.returned[edge.slot] if edge.slot < len(event.returned) else None
-        if gradient is not None:
-            running.arriving.setdefault((edge.target, edge.input_nr), []).append(gradient)
-        name = _short_name(running.graph.nodes[event.node], running.graph.nodes[edge.target])
-        texts.append(f"→ {name} {words.tensor(gradient)}")
-    return texts
-
-
-def _short_name(source: Node, target: Node) -> str:
-    """What to call the node an edge leads to: of the same expression's nodes, what they do."""
-    name = ", ".join(target.variables)
-    if not name and target.site is not None and target.site != source.site:
-        name = target.site.expression
-    return words.shorten(name or words.op_name(target), 24)

@@ -9,7 +9,8 @@ from tracer.records import words
 from tracer.records.events import Event, Forward, Mark, PassBegin, PassEnd
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns
-from tracer.render.sayings import Running, Said, Sayings, call_of
+from tracer.render.running import Running
+from tracer.render.sayings import Said, Sayings, call_of
 
 _MERGED = (Forward.kind, "cut")
 
@@ -121,4 +122,4 @@ class Teller:
 
 def _microseconds(ns: int) -> str:
     """`3.2`, `12`, `151,983`: tenths only where they say something."""
-    return f"{ns / 1e3:,.0f}" if ns >= 1e8 or ns % 1000 < 50 else f"{ns / 1e3:,.1f}"
+    return f"{ns / 1e3:,.0f}" if ns >= 1e8 else f"{ns / 1e3:,.1f}".removesuffix(".0")
