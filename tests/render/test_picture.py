@@ -167,3 +167,8 @@ def test_svg_turns_dark_where_the_reader_or_the_page_asks() -> None:
     assert ".tracer-picture [fill='#dafbe1']{fill:var(--dafbe1,#dafbe1)}" in style
     assert "@media (prefers-color-scheme:dark)" in style
     assert "[data-theme=dark] .tracer-picture{" in style
+
+
+def test_dot_text_does_not_become_mermaid() -> None:
+    with pytest.raises(RenderError, match=r"no Mermaid: end its name in \.svg"):
+        draw_dot(DOT, "g.mmd")

@@ -12,6 +12,7 @@ from tracer.errors import RenderError
 from tracer.records.view import View
 from tracer.render.picture import LayoutError, LayoutTimeoutError, Picture
 from tracer.report import pictures
+from tracer.report.figures import describe
 from tracer.report.pictures import draw_view, fold_further
 
 BIG = traced(graphs.transformer(12))
@@ -113,3 +114,8 @@ def test_letters_without_a_font_get_a_hint_in_png_and_not_in_svg(
 def test_another_format_is_refused_before_anything_is_drawn() -> None:
     with pytest.raises(RenderError, match=r"end its name in one of"):
         draw_view(BIG, 1, View(), "g.jpeg")
+
+
+def test_a_page_tells_in_words_of_a_layers_parameters_too() -> None:
+    said = describe(draw_view(traced(graphs.mlp(6)), 1, View(), "dot").content)
+    assert "10 · Linear, bias (8,) f32  .grad  None → ‖g‖=1" in said

@@ -71,7 +71,7 @@ def draw_dot(
     """
     format = format_of(path_or_format)
     if format == "mmd":
-        raise RenderError("DOT cannot be turned into Mermaid: use tracer.render.mermaid")
+        raise RenderError("this drawing is no Mermaid: end its name in .svg, .png, .pdf or .dot")
     if format == "dot":
         return Picture(dot.encode("utf-8", "replace"), "none")
     name, command = _command(engine, format, dpi or 144)

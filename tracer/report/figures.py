@@ -101,16 +101,20 @@ def draw_pass(
 
 def describe(content: Diagram) -> str:
     """Tell what a diagram shows: the call, its counts, and what became of the leaves' `.grad`."""
-    leaves = [_describe_leaf(box) for box in content.boxes if box.role is Role.LEAF]
+    leaves = [text for box in content.boxes for text in _describe_leaves(box)]
     said = leaves[:_MOST_LEAVES_SAID]
     more = [f"and {len(leaves) - len(said)} more leaves"] if len(leaves) > len(said) else []
     facts = [content.title.call, *content.title.facts, content.title.failure]
     return ". ".join([", ".join(fact for fact in facts if fact), *said, *more])
 
 
-def _describe_leaf(box: Box) -> str:
-    wanted = (LineRole.TITLE, LineRole.GRAD)
-    return " ".join(line.text for line in box.lines if line.role in wanted)
+def _describe_leaves(box: Box) -> list[str]:
+    """Tell of the leaf that a box is, or of a layer's parameters."""
+    if box.role is Role.LEAF:
+        wanted = (LineRole.TITLE, LineRole.GRAD)
+        return [" ".join(line.text for line in box.lines if line.role in wanted)]
+    title = box.lines[0].text
+    return [f"{title}, {line.text}" for line in box.lines if line.role is LineRole.LEAF]
 
 
 def _figure(
