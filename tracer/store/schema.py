@@ -19,7 +19,8 @@ DDL = """
 -- Numbers that refer to another table (site, module, meta, string, graph) are its `id`; 0 is none.
 -- Lists are JSON; [] is an empty one. Times are nanoseconds since the trace began.
 -- While it is recorded, a write-ahead log beside it (FILE-wal, FILE-shm) is part of the trace; a
--- closed trace is one file.
+-- closed trace is one file. Where a recording keeps to limits, older passes are deleted with their
+-- events and what only they refer to; ids are not used again, and `dropped` counts them.
 
 CREATE TABLE trace (            -- what ran: one row
     id INTEGER PRIMARY KEY,     -- 1

@@ -100,6 +100,7 @@ class Passes(Sequence[Pass]):
     def __init__(self, archive: Archive, make: Callable[[Archive, Sequence[Any]], Pass]) -> None:
         self._archive = archive
         self._blocks = _Blocks(archive, "pass", make)
+        self._sorts: list[PassSort] | None = None
 
     def __len__(self) -> int:
         return self._blocks.numbers.count
@@ -129,9 +130,11 @@ class Passes(Sequence[Pass]):
 
     def sorts(self) -> list[PassSort]:
         """The sorts of passes there are, without making a record of each."""
-        found = self._archive.rows(_SORTS, self._blocks.numbers.last)
-        with self._archive.reading():
-            return [self._sort(*row) for row in found]
+        if self._sorts is None:
+            found = self._archive.rows(_SORTS, self._blocks.numbers.last)
+            with self._archive.reading():
+                self._sorts = [self._sort(*row) for row in found]
+        return self._sorts
 
     def _sort(self, first: int, last: int, count: int, took: int | None) -> PassSort:
         one, other = (self[self._blocks.numbers.find(number)] for number in (first, last))
