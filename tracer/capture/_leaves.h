@@ -178,16 +178,34 @@ static int follow_grad(Book *book, Leaf *leaf, PyObject *grad)
     return failed;
 }
 
+/* Whether asking a tensor for its address runs code of its class, or warns, as of a fake one; -1: error. */
+static int runs_own_code(PyObject *tensor)
+{
+    PyObject *type = (PyObject *)Py_TYPE(tensor);
+    if (type == tensor_type || type == parameter_type) return 0;
+    PyObject *usual = PyObject_GetAttrString(tensor_type, "__torch_dispatch__");
+    PyObject *own = usual ? PyObject_GetAttrString(type, "__torch_dispatch__") : NULL;
+    int differs = own ? own != usual : -1;
+    Py_XDECREF(usual);
+    Py_XDECREF(own);
+    return differs;
+}
+
 /* Whether writing to a tensor that is no leaf may write to a leaf or its `.grad` all the same. */
 static int may_concern(Book *book, PyObject *tensor)
 {
     int found = ask(tensor, s_is_view, 1);
     if (found) return found;
-    PyObject *key = call0(tensor, s_data_ptr);
-    if (!key) return -1;
-    found = PyDict_Contains(book->aliases, key);
-    Py_DECREF(key);
-    if (found) return found;
+    PyObject *key;
+    found = runs_own_code(tensor);
+    if (found < 0) return -1;
+    if (!found) {
+        key = call0(tensor, s_data_ptr);
+        if (!key) return -1;
+        found = PyDict_Contains(book->aliases, key);
+        Py_DECREF(key);
+        if (found) return found;
+    }
     key = PyObject_GetAttr(tensor, s_cdata);
     if (!key) return -1;
     found = PyDict_Contains(book->grads, key);
@@ -202,7 +220,7 @@ static void read_mark(PyObject *tensor, long long *version, long long *pointer)
     PyObject *number = PyObject_GetAttr(tensor, s_version);
     if (number) *version = PyLong_AsLongLong(number);
     Py_XDECREF(number);
-    if (!PyErr_Occurred()) *pointer = ask_int(tensor, s_data_ptr);
+    if (!PyErr_Occurred() && !runs_own_code(tensor)) *pointer = ask_int(tensor, s_data_ptr);
     if (PyErr_Occurred()) { PyErr_Clear(); *version = *pointer = 0; }
 }
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tracer.capture.readings import address_of, runs_own_code
 from tracer.capture.saved import held_tensors
 from tracer.records.events import SavedWrite
 
@@ -53,9 +54,8 @@ class SavedWrites:
 
     def handle_taken(self, data: Tensor) -> None:
         """Know that what is written through `x.data` counts as no version of `x`."""
-        try:
-            address = data.data_ptr()
-        except RuntimeError:  # it has no elements of its own to write to
+        address = address_of(data)
+        if not address:  # it has no elements of its own to write to
             return
         if len(self._uncounted) >= _MOST_HANDLES:
             del self._uncounted[next(iter(self._uncounted))]
@@ -124,7 +124,7 @@ class SavedWrites:
 
 def _memory_of(held: Any) -> tuple[int, int]:
     """The addresses of a tensor's storage: where it begins, and where it has ended."""
-    if not isinstance(held, Tensor) or held.layout is not torch.strided:
+    if not isinstance(held, Tensor) or held.layout is not torch.strided or runs_own_code(held):
         return 0, 0
     try:
         storage = held.untyped_storage()

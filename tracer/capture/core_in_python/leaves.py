@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
+from tracer.capture.core_in_python.known import TORCH
 from tracer.capture.core_in_python.probes import SAME, PassState
 from tracer.capture.core_in_python.tape import NONE, Tape
 from tracer.records.events import EVENT_KINDS, Accumulate
@@ -57,7 +58,9 @@ class Book:
 
     def may_concern(self, tensor: Any) -> bool:
         """Whether writing to a tensor that is no leaf may write to one, or to its `.grad`."""
-        if tensor._is_view() or tensor.data_ptr() in self.aliases:
+        if tensor._is_view():
+            return True
+        if not runs_own_code(tensor) and tensor.data_ptr() in self.aliases:
             return True
         return tensor._cdata in self.grads
 
@@ -84,10 +87,18 @@ class Book:
         ]
 
 
+def runs_own_code(tensor: Any) -> bool:
+    """Whether asking for its address runs code of a tensor's class, or warns, as of a fake one."""
+    kind = type(tensor)
+    if kind is TORCH.tensor or kind is TORCH.parameter:
+        return False
+    return kind.__torch_dispatch__ is not TORCH.tensor.__torch_dispatch__
+
+
 def read_mark(tensor: Any) -> tuple[int, int]:
     """Version and address of a tensor's values; zeros where it has none."""
     try:
-        return tensor._version, tensor.data_ptr()
+        return tensor._version, 0 if runs_own_code(tensor) else tensor.data_ptr()
     except RuntimeError:
         return 0, 0
 
