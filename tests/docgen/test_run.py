@@ -266,3 +266,10 @@ def test_expressions_at_prompts_print_what_they_are():
     text = "```pycon\n>>> x = 3\n>>> x\n3\n>>> for n in range(2):\n...     n\n```\n"
     with run_document(parse_markdown(DOCUMENTS / "prompt.md", text)) as ran:
         assert ran.blocks[0].outputs == (Output("stdout", "3\n0\n1\n"),)
+
+
+def test_giving_up_ends_the_block_that_runs(tmp_path):
+    path = tmp_path / "endless.md"
+    document = parse_markdown(path, "```python\nwhile True:\n    pass\n```\n")
+    with pytest.raises(KeyboardInterrupt), run_document(document, given_up=lambda: True):
+        pass

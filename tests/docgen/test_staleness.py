@@ -11,7 +11,7 @@ import pytest
 
 from tracer.docgen import CheckResult, build, check
 from tracer.docgen.blocks import Document
-from tracer.docgen.site import Made, Options, make_all
+from tracer.docgen.making import Made, Options, make_all
 from tracer.docgen.sources import read_document
 
 BLOCKS = """# A square

@@ -102,15 +102,16 @@ def run_document(
     only: Sequence[tuple[int, ...]] | None = None,
     timeout: float = TIMEOUT,
     begun: Begun | None = None,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[DocumentRun]:
     """Run a document's blocks under tracing, in order, as `python` would in its own folder.
 
     `only` are the stretches to run (all by default), `timeout` is in seconds for each block (0:
     no limit), `begun` is called with the number of each block that begins. The traces can be read
-    until the context is left.
+    until the context is left. Raises KeyboardInterrupt soon after `given_up` returns True.
     """
     with tempfile.TemporaryDirectory(prefix="tracer-", ignore_cleanup_errors=True) as place:
-        running = _Running(document, Path(place), timeout, begun or _tell_nobody)
+        running = _Running(document, Path(place), timeout, begun or _tell_nobody, given_up)
         for numbers in stretches(document.code) if only is None else only:
             running.run(numbers)
         yield running.outcome()
@@ -123,7 +124,15 @@ def _tell_nobody(block: int) -> None:
 class _Running:
     """The run of a document, process by process."""
 
-    def __init__(self, document: Document, place: Path, timeout: float, begun: Begun) -> None:
+    def __init__(
+        self,
+        document: Document,
+        place: Path,
+        timeout: float,
+        begun: Begun,
+        given_up: Callable[[], bool],
+    ) -> None:
+        self._given_up = given_up
         self._document = document
         self._place = place
         self._timeout = timeout
@@ -195,6 +204,7 @@ class _Running:
             process = subprocess.Popen(
                 [sys.executable, *_PROCESS, str(described)], cwd=root,
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                start_new_session=True,  # Ctrl-C ends the build, not the block that runs
                 env={"MPLBACKEND": "agg", **os.environ},
             )  # fmt: skip
             try:
@@ -211,6 +221,8 @@ class _Running:
                 return process.wait(0.1)
             except subprocess.TimeoutExpired:
                 runs = _read_results(job, 0)
+            if self._given_up():
+                raise KeyboardInterrupt
             if runs and len(runs) != begun:
                 begun, since, limit = len(runs), time.monotonic(), self._timeout + 2 * GRACE
                 if not runs[-1].again:

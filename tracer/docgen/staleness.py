@@ -8,20 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from tracer.docgen.kept import FILE, Kept, digest, read_kept
+from tracer.docgen.making import BuildFailure, Made, Options, Progress, failures_of, make_all
 from tracer.docgen.page import CodeStep, drawings_of, picture_path, plot_path
-from tracer.docgen.site import (
-    INDEX,
-    BuildFailure,
-    Made,
-    Options,
-    Progress,
-    Site,
-    check_names,
-    failures_of,
-    find_documents,
-    make_all,
-    read_all,
-)
+from tracer.docgen.site import INDEX, Site, check_names, find_documents, read_all
 from tracer.docgen.writing import to_markdown
 from tracer.records import words
 
