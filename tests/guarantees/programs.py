@@ -57,7 +57,7 @@ class HookSeen:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that a program's run shows to its user."""
+    """All that a program's run shows to its user; and its leaves, `kept` for who looks later."""
 
     results: list[Any] = field(default_factory=list)
     places: list[list[tuple[str, int]]] = field(default_factory=list)
@@ -68,6 +68,7 @@ class Outcome:
     left_hooks: list[Any] = field(default_factory=list)
     alive: list[list[bool]] = field(default_factory=list)
     random: bytes = b""
+    kept: list[Tensor] = field(default_factory=list)
 
 
 class Interpreter:
@@ -99,6 +100,7 @@ class Interpreter:
     def finish(self) -> None:
         """Note what is left at the end."""
         outcome = self.outcome
+        outcome.kept = self.leaves
         outcome.grads = [freeze(leaf.grad) for leaf in self.leaves]
         outcome.values = [freeze(leaf) for leaf in self.leaves]
         outcome.left_hooks = [self._hooks_left(tensor) for tensor in self.tensors]
@@ -325,6 +327,8 @@ class Interpreter:
             leaf.data.sub_(0.25)
         elif how == "detach.mul_":
             leaf.detach().mul_(0.5)
+        elif how == "numpy":
+            leaf.detach().numpy()[...] += 0.5
         else:
             with torch.no_grad():
                 leaf -= 0.125
@@ -363,6 +367,8 @@ def _change_grad(leaf: Tensor, grad: Tensor, how: str) -> None:
         grad.data.mul_(0.5)
     elif how == "item":
         grad.detach().view(-1)[:1].add_(1)
+    elif how == "numpy":
+        grad.detach().numpy()[...] += 0.5
     else:
         leaf.grad = grad.clone()
 
@@ -452,9 +458,11 @@ _PASS = st.one_of(
     _made("backward", _INDEXES, st.sampled_from(["", "r", "r", "rs", "rc", "ri", "s"])),
     _made("grad", _INDEXES, _INDEXES, st.sampled_from(["r", "ru", "rsu", "rcu", "rc", ""])),
 )
+_OF_GRADS = ["None", "zeros", "del", "zero_", "mul_", "data", "=", "numpy"]
+_OF_LEAVES = ["data =", "data.sub_", "detach.mul_", "-=", "item", "numpy"]
 _BETWEEN = st.one_of(
-    _made("zero", _INDEX, st.sampled_from(["None", "zeros", "del", "zero_", "mul_", "data", "="])),
-    _made("write", _INDEX, st.sampled_from(["data =", "data.sub_", "detach.mul_", "-=", "item"])),
+    _made("zero", _INDEX, st.sampled_from(_OF_GRADS)),
+    _made("write", _INDEX, st.sampled_from(_OF_LEAVES)),
     _made("optimizer", st.sampled_from(["sgd", "adam", "foreach"])),
     _made("step"),
     _made("zero_grad", st.booleans()),
