@@ -87,6 +87,14 @@ def test_a_region_without_history_is_told_with_its_line(
     assert cut.region.line == cutting.__code__.co_firstlineno + 1
 
 
+def test_a_recording_that_begins_in_such_a_region_knows_it() -> None:
+    y = torch.ones(2, requires_grad=True) * 1.5
+    with torch.no_grad(), tracer.trace() as trace:
+        y * 2
+    ((cut, _),) = cuts(trace.record)
+    assert (cut.kind, cut.tensors, cut.region) == ("no_grad", ("y",), None)
+
+
 def test_freezing_a_leaf_cuts_it() -> None:
     with tracer.trace() as trace:
         x = torch.ones(2, requires_grad=True)

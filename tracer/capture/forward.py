@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,11 @@ import torch
 from torch import Tensor
 
 from tracer.capture.core import Op
+from tracer.capture.grad_modes import GradModes, current_grad_mode
 from tracer.capture.hook_runs import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
 from tracer.capture.readings import grad_of, is_leaf, meta_of, node_behind
 from tracer.capture.references import OurRef
-from tracer.records.events import Cut, Forward, GradMode, GradRead, TensorRef
+from tracer.records.events import Cut, Forward, GradRead, TensorRef
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -87,14 +87,6 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
                     yield item
 
 
-class _Chosen(threading.local):
-    """The grad mode that user code chose, by thread, and where; the engine and custom Functions
-    choose another for the code that they run."""
-
-    mode = "grad"
-    region = 0
-
-
 class _Token:
     """What a `before` found, told apart from a `before` that failed."""
 
@@ -112,7 +104,7 @@ class Operations:
         self._made: dict[int, tuple[OurRef, int]] = {}
         self._names: dict[int, str] = {}
         self._severed: dict[int, tuple[OurRef, tuple[str, ...], int]] = {}
-        self._chosen = _Chosen()
+        self.modes = GradModes(session)
 
     # ---- what a function is
 
@@ -167,18 +159,6 @@ class Operations:
             return WRITE, self._before_write, self._after_write(qualified)
         return OBSERVE, None, None
 
-    def catch_up(self) -> None:
-        """Take the grad mode that holds now for known, after nobody watched."""
-        self._chosen.mode = _current_grad_mode()
-
-    def chosen(self) -> tuple[str, int]:
-        """The grad mode that user code of this thread chose, and where."""
-        return self._chosen.mode, self._chosen.region
-
-    def choose(self, mode: str, region: int) -> None:
-        """Take up the grad mode again that held before a custom Function ran."""
-        self._chosen.mode, self._chosen.region = mode, region
-
     # ---- callbacks
 
     def _keep(self, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -197,23 +177,8 @@ class Operations:
             self._guarded(self._after_grad_mode)(token, result, error)
 
     def _after_grad_mode(self, args: Any, result: Any, error: BaseException | None) -> None:
-        if error is not None:
-            return
-        mode = _current_grad_mode()
-        session = self._session
-        chosen = self._chosen
-        if mode == chosen.mode or session.optimizer:
-            return
-        chosen.mode = mode
-        chosen.region = session.mode.here()
-        recorder = session.recorder
-        recorder.emit(
-            GradMode(
-                **recorder.stamp(),
-                mode=mode,
-                site=recorder.site(chosen.region),
-            )
-        )
+        if error is None:
+            self.modes.changed()
 
     def _after_register(self, kind: str) -> After:
         def after(call: Any, result: Any, error: BaseException | None) -> None:
@@ -422,12 +387,12 @@ class Operations:
             return None
         if name.endswith("_like") or name.startswith("new_"):
             return None  # only its shape and dtype were asked for
-        mode = _current_grad_mode()
-        if mode not in ("grad", self._chosen.mode):
-            return None  # the engine's doing, or a custom Function's: not a cut of the user's
+        mode = current_grad_mode()
+        if not self.modes.is_the_users(mode):
+            return None
         names = tuple(self._session.recorder.tensor_name(tensor) for tensor in losing)
         if mode != "grad":
-            return Cut(mode, names, self._session.recorder.site(self._chosen.region))
+            return Cut(mode, names, self.modes.region())
         if name in _TO_PYTHON:
             return Cut("numpy" if name in ("numpy", "__array__") else "item", names)
         return Cut("new tensor" if name == "tensor" else "not differentiable", names)
@@ -453,7 +418,7 @@ class Operations:
                 op=session.op_name(op),
                 site=recorder.site(site),
                 module=session.modules.current_path(),
-                grad_mode=_current_grad_mode(),
+                grad_mode=current_grad_mode(),
                 inputs=tuple(self._ref(tensor) for tensor in inputs[:8]),
                 outputs=tuple(self._made_by(tensor, seq) for tensor in outputs[:8]),
                 cut=cut,
@@ -485,9 +450,3 @@ def _writes(name: str) -> bool:
     if name.startswith("_fused_"):
         return True
     return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
-
-
-def _current_grad_mode() -> str:
-    if torch.is_inference_mode_enabled():
-        return "inference"
-    return "grad" if torch.is_grad_enabled() else "no_grad"

@@ -175,6 +175,7 @@ class Session:
         Swaps(self).install()
         Registrations(self).install()
         self.compiled.install()
+        self.operations.modes.catch_up()
         torch._C._push_on_torch_function_stack(self.mode)
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
@@ -418,11 +419,16 @@ class Session:
     # ---- custom Functions, handles, optimizers
 
     def _before_apply(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        return _next_sequence_nr(), self.recorder.tape.now(), args[0], self.operations.chosen()
+        return (
+            _next_sequence_nr(),
+            self.recorder.tape.now(),
+            args[0],
+            self.operations.modes.chosen(),
+        )
 
     def _after_apply(self, token: Any, result: Any, error: BaseException | None) -> None:
         low, begin, cls, chosen = token
-        self.operations.choose(*chosen)
+        self.operations.modes.choose(*chosen)
         if error is not None or self.mode.paused or _next_sequence_nr() == low:
             return
         try:
@@ -517,7 +523,7 @@ class Session:
         if self.is_recording():
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 self.ledger.catch_up(how)
-            self.operations.catch_up()
+            self.operations.modes.catch_up()
 
 
 def _after_fork() -> None:
