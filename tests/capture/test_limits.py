@@ -297,3 +297,17 @@ def test_a_mode_of_the_users_keeps_its_place_when_the_watchers_wake() -> None:
         step()
     assert torch._C._len_torch_function_stack() == 0
     assert [one.id for one in trace.record.passes] == [1, 4]
+
+
+def test_calls_of_modules_are_told_apart_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.capture.modules._MOST_REFS", 10)
+    layer = nn.Linear(2, 2)
+    with tracer.trace() as trace:
+        with torch.no_grad():
+            for _ in range(35):
+                layer(torch.ones(1, 2))
+        layer(torch.ones(1, 2)).sum().backward()
+    (graph,) = trace.record.graphs.values()
+    calls = {node.module.call for node in graph.nodes if node.module is not None}
+    assert calls
+    assert max(calls) <= 10

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 _CALLEE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?=\()")
+_MOST_REFS = 50_000
+"""Calls that are told apart: a program that never runs backward makes more without end."""
 
 
 class _ThreadState(threading.local):
@@ -90,6 +92,9 @@ class Modules:
         key = path, cls, torch.is_grad_enabled()
         call = self._calls[key] = self._calls.get(key, 0) + 1
         ref = self._refs.get((path, cls, call))
+        if ref is None and len(self._refs) >= _MOST_REFS:
+            call = self._calls[key] = 1
+            ref = self._refs.get((path, cls, call))
         if ref is None:
             ref = ModuleRef(len(self._refs) + 1, path, cls, call)
             self._refs[path, cls, call] = self._by_id[ref.id] = ref
