@@ -51,11 +51,12 @@ static int64_t clock_ns(void)
 
 static PyObject *tensor_type, *parameter_type;
 static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *disable_torch_function;
-static PyObject *strided, *ordered_dict;
+static PyObject *strided, *hook_dict;
 static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
-    *s_is_conj, *s_f_back, *s_f_lasti, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf, *s_requires_grad;
+    *s_is_conj, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf,
+    *s_requires_grad;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -102,6 +103,18 @@ static void free_object(PyObject *self, inquiry clear)
 }
 
 enum { COLLECTED = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC };
+
+/* Of probes there are two for each node and pass: that many more objects to look through made the
+ * collector a third of what recording cost. They are in cycles only while their pass runs, and
+ * LivePass.detach takes these apart. */
+static void free_uncollected(PyObject *self, inquiry clear)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    clear(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
 
 /* ---------------------------------------------------------------- growing buffers */
 
@@ -390,6 +403,38 @@ static PyObject *tape_take(Tape *self, PyObject *unused)
     return frames;
 }
 
+/* What waiting frames cover, as tracer/store/chunks.py has it: least and greatest order number and pass, how
+ * many events, and a bit for each kind. */
+static PyObject *tape_span(const Buffer *frames)
+{
+    uint64_t first_seq = 0, last_seq = 0, kinds = 0;
+    uint32_t first_pass = 0, last_pass = 0, events = 0, length;
+    for (Py_ssize_t at = 0; at + HEADER <= frames->used; at += length) {
+        uint64_t seq;
+        uint32_t pass;
+        const char *frame = frames->data + at;
+        memcpy(&length, frame, sizeof length);
+        memcpy(&pass, frame + 8, sizeof pass);
+        memcpy(&seq, frame + 12, sizeof seq);
+        if (length < HEADER) { PyErr_SetString(PyExc_ValueError, "not whole frames"); return NULL; }
+        events++;
+        kinds |= (uint64_t)1 << (frame[4] & 63);
+        if (seq < first_seq || !first_seq) first_seq = seq;
+        if (seq > last_seq) last_seq = seq;
+        if (pass && (pass < first_pass || !first_pass)) first_pass = pass;
+        if (pass > last_pass) last_pass = pass;
+    }
+    return Py_BuildValue("KKIIIK", (unsigned long long)first_seq, (unsigned long long)last_seq, first_pass,
+                         last_pass, events, (unsigned long long)kinds);
+}
+
+static PyObject *tape_take_chunk(Tape *self, PyObject *unused)
+{
+    PyObject *span = tape_span(&self->frames), *frames = span ? tape_take(self, NULL) : NULL;
+    if (!frames) { Py_XDECREF(span); return NULL; }
+    return Py_BuildValue("NN", frames, span);
+}
+
 /* What the struct of torch's DLPack table and the tensor it fills in look like (dlpack.h, version 1). */
 typedef struct {
     void *data;
@@ -549,7 +594,7 @@ static PyObject *quiet(void)
 {
     PyObject *guard = PyObject_CallNoArgs(disable_torch_function);
     if (!guard) return NULL;
-    PyObject *entered = PyObject_CallMethod(guard, "__enter__", NULL);
+    PyObject *entered = call0(guard, s_enter);
     if (!entered) Py_CLEAR(guard);
     Py_XDECREF(entered);
     return guard;
@@ -561,7 +606,7 @@ static void loud(PyObject *guard)
     if (!guard) return;
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    PyObject *left = PyObject_CallMethod(guard, "__exit__", "OOO", Py_None, Py_None, Py_None);
+    PyObject *left = PyObject_CallMethodObjArgs(guard, s_exit, Py_None, Py_None, Py_None, NULL);
     if (!left) PyErr_Clear();
     Py_XDECREF(left);
     Py_DECREF(guard);
@@ -601,6 +646,8 @@ static PyMethodDef tape_methods[] = {
     {"thread", (PyCFunction)tape_thread_py, METH_NOARGS, "A small number for the calling thread."},
     {"put", (PyCFunction)tape_put, METH_O, "Append packed frames (bytes)."},
     {"write", (PyCFunction)tape_write, METH_VARARGS, "write(kind, pass, *payload): append a frame that begins now."},
+    {"take_chunk", (PyCFunction)tape_take_chunk, METH_NOARGS,
+     "take() and what it covers: (first seq, last seq, first pass, last pass, events, kinds)."},
     {"take", (PyCFunction)tape_take, METH_NOARGS, "All frames so far (bytes); the tape is then empty."},
     {"entry", (PyCFunction)tape_entry, METH_VARARGS, "entry(tensor, meta=0): the packed entry of a tensor or None."},
     {NULL},
@@ -771,16 +818,6 @@ typedef struct {
     uint64_t loose;        /* bit i: slot i leads nowhere, so that the structure does not know its metadata */
 } NodeProbe;
 
-static int probe_traverse(NodeProbe *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->state);
-    Py_VISIT(self->begun);
-    Py_VISIT(self->ended);
-    for (uint32_t i = 0; i < self->n_sinks; i++) Py_VISIT(self->sinks[i].probe);
-    return 0;
-}
-
 static int probe_clear(NodeProbe *self)
 {
     Py_CLEAR(self->state);
@@ -796,7 +833,7 @@ static void probe_dealloc(NodeProbe *self)
     probe_clear(self);
     free(self->sinks);
     free(self->received.data);
-    free_object((PyObject *)self, (inquiry)probe_clear);
+    free_uncollected((PyObject *)self, (inquiry)probe_clear);
 }
 
 static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -983,12 +1020,11 @@ static PyMemberDef probe_members[] = {
 };
 static PyType_Slot probe_slots[] = {
     {Py_tp_doc, "NodeProbe(state, node, same, reuse, begun, ended): prehook and posthook of one node."},
-    {Py_tp_new, probe_new}, {Py_tp_dealloc, probe_dealloc}, {Py_tp_traverse, probe_traverse},
-    {Py_tp_clear, probe_clear}, {Py_tp_call, probe_call},
+    {Py_tp_new, probe_new}, {Py_tp_dealloc, probe_dealloc}, {Py_tp_call, probe_call},
     {Py_tp_methods, probe_methods}, {Py_tp_members, probe_members}, {0, NULL},
 };
 static PyType_Spec probe_spec = {
-    "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, COLLECTED, probe_slots};
+    "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, Py_TPFLAGS_DEFAULT, probe_slots};
 
 #include "_leaves.h"
 
@@ -1779,7 +1815,7 @@ static int find_exchange(PyObject *capsule)
 static PyObject *core_setup(PyObject *module, PyObject *args)
 {
     PyObject **places[] = {&tensor_type, &parameter_type, &strided, &task_id_fn, &sequence_fn, &grad_enabled_fn,
-                           &ordered_dict, &register_theirs, &disable_torch_function};
+                           &hook_dict, &register_theirs, &disable_torch_function};
     enum { KNOWN = sizeof places / sizeof *places };
     PyObject *given[KNOWN], *codes, *capsule = Py_None;
     if (!PyArg_ParseTuple(args, "OOOOOOOOOO!|O", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5],
@@ -1800,11 +1836,11 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
 
 static PyMethodDef core_methods[] = {
     {"setup", core_setup, METH_VARARGS,
-     "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, OrderedDict,\n"
+     "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, hook_dict,\n"
      "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b'')"},
-    {"detach", core_detach, METH_VARARGS, "detach(state, dicts): take a pass's probes out of them."},
+    {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them."},
     {"register_hook", register_hook, METH_VARARGS, "Stands in for _HookMixin._register_hook."},
     {NULL},
 };
@@ -1825,6 +1861,8 @@ PyMODINIT_FUNC PyInit__core(void)
     s_is_conj = PyUnicode_InternFromString("is_conj");
     s_f_back = PyUnicode_InternFromString("f_back");
     s_f_lasti = PyUnicode_InternFromString("f_lasti");
+    s_enter = PyUnicode_InternFromString("__enter__");
+    s_exit = PyUnicode_InternFromString("__exit__");
     s_cdata = PyUnicode_InternFromString("_cdata");
     s_version = PyUnicode_InternFromString("_version");
     s_grad = PyUnicode_InternFromString("grad");

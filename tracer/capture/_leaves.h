@@ -249,6 +249,28 @@ static int compare_grad(Book *book, Leaf *leaf, const Buffer *found)
     return done ? copy_buffer(&leaf->grad, found) : -1;
 }
 
+/* states(variables, make): {number: (tensor, Leaf)} of [(number, tensor)]; make(tensor) gives the Leaf of
+ * one that is not among ours. One that is a leaf no more, or may not be asked, is left out. The pairs are
+ * ours alone and hold no cycle: not for the collector. */
+static PyObject *book_states(Book *self, PyObject *args)
+{
+    PyObject *variables, *make, *states = PyDict_New();
+    if (!PyArg_ParseTuple(args, "O!O", &PyList_Type, &variables, &make)) Py_CLEAR(states);
+    for (Py_ssize_t i = 0; states && i < PyList_Size(variables); i++) {
+        PyObject *pair = PyList_GetItem(variables, i), *tensor = PyTuple_GetItem(pair, 1);
+        int is_leaf = ask(tensor, s_is_leaf, 0);
+        if (is_leaf < 1) { PyErr_Clear(); continue; }
+        PyObject *leaf = Py_XNewRef((PyObject *)find_leaf(self, tensor));
+        if (!leaf && !PyErr_Occurred()) leaf = PyObject_CallFunctionObjArgs(make, tensor, NULL);
+        PyObject *known = leaf ? PyTuple_Pack(2, tensor, leaf) : NULL;
+        if (known) PyObject_GC_UnTrack(known);
+        if (!known || PyDict_SetItem(states, PyTuple_GetItem(pair, 0), known) < 0) Py_CLEAR(states);
+        Py_XDECREF(known);
+        Py_XDECREF(leaf);
+    }
+    return states;
+}
+
 /* changed(tape, leaves, first, count): of {number: (tensor, Leaf)} the numbers of those that hold something
  * else than what was last observed. A write that counted as a version shows at once; of `count` leaves from
  * the `first` on, every element is read, as not every write counts. */
@@ -285,6 +307,7 @@ static PyMemberDef book_members[] = {
 };
 static PyMethodDef book_methods[] = {
     {"find", (PyCFunction)book_find, METH_O, "find(tensor): the Leaf that a tensor is, or None."},
+    {"states", (PyCFunction)book_states, METH_VARARGS, "states(variables, make): {number: (tensor, Leaf)}."},
     {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves, first, count): the numbers of those that hold something else."},
     {NULL},
 };
@@ -313,16 +336,6 @@ typedef struct {
     Buffer before, incoming;
 } LeafProbe;
 
-static int leaf_probe_traverse(LeafProbe *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->state);
-    Py_VISIT(self->book);
-    Py_VISIT(self->leaf);
-    Py_VISIT(self->tensor);
-    return 0;
-}
-
 static int leaf_probe_clear(LeafProbe *self)
 {
     Py_CLEAR(self->state);
@@ -337,7 +350,7 @@ static void leaf_probe_dealloc(LeafProbe *self)
     free(self->sent.data);
     free(self->before.data);
     free(self->incoming.data);
-    free_object((PyObject *)self, (inquiry)leaf_probe_clear);
+    free_uncollected((PyObject *)self, (inquiry)leaf_probe_clear);
 }
 
 static PyObject *leaf_probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -468,9 +481,9 @@ static PyMemberDef leaf_probe_members[] = {
 static PyType_Slot leaf_probe_slots[] = {
     {Py_tp_doc, "LeafProbe(state, book, node, tensor, leaf, same): the prehook of one AccumulateGrad."},
     {Py_tp_new, leaf_probe_new}, {Py_tp_dealloc, leaf_probe_dealloc},
-    {Py_tp_traverse, leaf_probe_traverse}, {Py_tp_clear, leaf_probe_clear}, {Py_tp_call, leaf_probe_call},
+    {Py_tp_call, leaf_probe_call},
     {Py_tp_methods, leaf_probe_methods}, {Py_tp_getset, leaf_probe_getset},
     {Py_tp_members, leaf_probe_members}, {0, NULL},
 };
 static PyType_Spec leaf_probe_spec = {
-    "tracer.capture._core.LeafProbe", sizeof(LeafProbe), 0, COLLECTED, leaf_probe_slots};
+    "tracer.capture._core.LeafProbe", sizeof(LeafProbe), 0, Py_TPFLAGS_DEFAULT, leaf_probe_slots};

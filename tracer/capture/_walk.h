@@ -5,6 +5,22 @@ static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_variabl
 
 static PyObject *register_theirs;
 
+/* Nothing in it is for the collector to see until a hook of the user's is, when Python tracks it by
+ * itself; from 3.14 on Python no longer does that. */
+static PyObject *new_hook_dict(void)
+{
+    static int tracked = -1;
+    if (tracked < 0) {
+        PyObject *empty = PyDict_New();
+        if (!empty) return NULL;
+        tracked = PyObject_GC_IsTracked(empty);
+        Py_DECREF(empty);
+    }
+    PyObject *hooks = PyObject_CallNoArgs(hook_dict);
+    if (hooks && !tracked) PyObject_GC_UnTrack(hooks);
+    return hooks;
+}
+
 /* Stands in for `torch.autograd.function._HookMixin._register_hook`, which is asked for the dict that a
  * hook goes to and for what `register_hook` returns: for our probes the dict itself. Torch counts its keys
  * from 0, so those under 0 are no one's, and no number is taken from the user's hooks. */
@@ -16,7 +32,7 @@ static PyObject *register_hook(PyObject *module, PyObject *args)
     if (type == node_probe_type) key = ((NodeProbe *)hook)->state->key;
     else if (type == leaf_probe_type) key = ((LeafProbe *)hook)->state->key;
     else return PyObject_CallObject(register_theirs, args);
-    hooks = hooks == Py_None ? PyObject_CallObject(ordered_dict, NULL) : Py_NewRef(hooks);
+    hooks = hooks == Py_None ? new_hook_dict() : Py_NewRef(hooks);
     if (!hooks || PyObject_SetItem(hooks, key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
     return Py_BuildValue("NO", hooks, hooks);
 }
@@ -114,7 +130,7 @@ static PyObject *signature_of(PyObject *signatures, PyObject *fn, PyObject *meta
  *  [(number, variable)] of the AccumulateGrads, same: per node, bytes that say for each input whether
  *  it receives just what one edge sends).
  */
-static PyObject *core_walk(PyObject *module, PyObject *args)
+static PyObject *walk_graph(PyObject *module, PyObject *args)
 {
     Mode *mode;
     PyObject *roots, *signatures;
@@ -222,6 +238,23 @@ static void take_out(PyObject *held, PyObject *key)
         if (PyObject_DelItem(PyList_GetItem(held, i), key) < 0) PyErr_Clear();
 }
 
+/* While a pass lasts it holds a Python object for every node, which PyTorch makes for it: none for the
+ * collector to look through. One that Python code made (a custom Function's) may be in cycles. */
+static void hide_node(PyObject *fn)
+{
+    if (PyObject_GC_IsTracked(fn)) PyObject_GC_UnTrack(fn);
+}
+
+/* Show them again: a user may hold one beyond the pass. */
+static void show_nodes(PyObject *fns)
+{
+    for (Py_ssize_t i = 0; i < PyList_Size(fns); i++) {
+        PyObject *fn = PyList_GetItem(fns, i);
+        int is_collected = (PyType_GetFlags(Py_TYPE(fn)) & Py_TPFLAGS_HAVE_GC) != 0;
+        if (is_collected && !PyObject_GC_IsTracked(fn)) PyObject_GC_Track(fn);
+    }
+}
+
 /* Register a probe through one of a node's two methods; the dict it landed in, borrowed from `held`. */
 static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyObject *held)
 {
@@ -233,10 +266,11 @@ static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyOb
 }
 
 /* attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b""): put a probe on every
- * node, or on those where `wanted` has a 1 (the others' is None). `custom` has a 1 for each node that runs user code; `leaves` maps a number to (tensor, Leaf).
+ * node, or on those where `wanted` has a 1 (the others' is None). `custom` has a 1 for each node that runs
+ * user code; `leaves` maps a number to (tensor, Leaf).
  * Returns (dicts that hold a probe under the state's key, numbers of nodes with hooks of the user's, probes).
  */
-static PyObject *core_attach(PyObject *module, PyObject *args)
+static PyObject *attach_probes(PyObject *module, PyObject *args)
 {
     PassState *state;
     PyObject *book, *fns, *same, *leaves, *begun, *ended;
@@ -255,6 +289,7 @@ static PyObject *core_attach(PyObject *module, PyObject *args)
             PyList_SetItem(probes, i, Py_NewRef(Py_None));
             continue;
         }
+        if (i >= custom_size || !custom[i]) hide_node(fn);
         PyObject *number = PyLong_FromSsize_t(i);
         PyObject *leaf = number ? PyDict_GetItemWithError(leaves, number) : NULL;
         PyObject *probe;
@@ -310,6 +345,7 @@ done:
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
         take_out(held, state->key);
+        show_nodes(fns);
         PyErr_Restore(type, value, trace);
     }
     Py_XDECREF(held);
@@ -318,12 +354,29 @@ done:
     return result;
 }
 
-/* detach(state, dicts): take the probes of a pass out of the dicts that hold them. */
-static PyObject *core_detach(PyObject *module, PyObject *args)
+/* detach(state, dicts, fns): take the probes of a pass out of the dicts that hold them. */
+static PyObject *detach_probes(PyObject *module, PyObject *args)
 {
     PassState *state;
-    PyObject *held;
-    if (!PyArg_ParseTuple(args, "OO!", &state, &PyList_Type, &held)) return NULL;
+    PyObject *held, *fns;
+    if (!PyArg_ParseTuple(args, "OO!O!", &state, &PyList_Type, &held, &PyList_Type, &fns)) return NULL;
     take_out(held, state->key);
+    show_nodes(fns);
     Py_RETURN_NONE;
 }
+
+/* ---------------------------------------------------------------- without the collector */
+
+/* A pass makes tens of thousands of objects at once and frees them together. The collector would look
+ * through the young ones thirty times meanwhile, and find no garbage among them. */
+static PyObject *uncollected(PyCFunction function, PyObject *module, PyObject *args)
+{
+    int was_on = PyGC_Disable();
+    PyObject *result = function(module, args);
+    if (was_on) PyGC_Enable();
+    return result;
+}
+
+static PyObject *core_walk(PyObject *module, PyObject *args) { return uncollected(walk_graph, module, args); }
+static PyObject *core_attach(PyObject *module, PyObject *args) { return uncollected(attach_probes, module, args); }
+static PyObject *core_detach(PyObject *module, PyObject *args) { return uncollected(detach_probes, module, args); }

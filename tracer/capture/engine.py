@@ -31,7 +31,7 @@ from tracer.capture.rounds import SKIPPED, Skipped
 from tracer.capture.second_order import MadeInPass
 from tracer.capture.uncounted import RunCounter
 from tracer.records.events import Outcome, Pass
-from tracer.records.graph import Graph, NodeKind
+from tracer.records.graph import Graph
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -74,7 +74,7 @@ class LivePass:
         """Put a probe on every node that is watched, and one around every user hook there."""
         walk = self.walk
         watched = self.session.watched.nodes(self.graph)
-        custom = bytes(node.kind is NodeKind.CUSTOM for node in self.graph.nodes)
+        custom = self.session.graphs.custom_nodes(self.graph)
         self._held, crowded, self._probes = attach(
             self.state,
             self.session.ledger.book,
@@ -165,9 +165,11 @@ class LivePass:
         """Leave nothing of ours on any node or tensor."""
         self.state.closed = 1
         self.session.hooks.restore(self)
-        detach(self.state, self._held)
+        detach(self.state, self._held, self.walk.fns)
         self._held.clear()
         self._probes.clear()
+        self.state.unsettled.clear()
+        self.state.open.clear()
 
     # ---- while it runs
 
@@ -237,14 +239,12 @@ class LivePass:
         self._pushed = self.state.guarded = 0  # the engine itself restores the modes of a node
         for probe in self.state.unsettled:
             probe.settle()
-        self.state.unsettled.clear()
         if self.failed_at is None:  # no hook raised
             self.failed_at = max(
                 self.state.open, key=lambda node: self.state.open[node].order, default=None
             )
         for probe in self.state.open.values():
             probe.abandon()
-        self.state.open.clear()
         if self.made is not None:
             self.made.ends()
         self.detach()

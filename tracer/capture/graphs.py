@@ -11,7 +11,7 @@ from torch import Tensor
 from tracer.capture import structure
 from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
-from tracer.records.graph import Graph
+from tracer.records.graph import Graph, NodeKind
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -34,11 +34,12 @@ class GraphBook:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._graphs: dict[Any, Graph] = {}
+        self._custom: dict[int, bytes] = {}
         self._count = self._nodes = 0
 
     def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         """The graph with the structure of this walk."""
-        names = tuple(self._session.leaf_name(state) for _leaf, state in leaves.values())
+        names = tuple([state.name for _leaf, state in leaves.values()])
         key = (walk.signatures, walk.links, walk.roots, names)
         graph = self._graphs.get(key)
         if graph is None:
@@ -54,7 +55,17 @@ class GraphBook:
         """Forget the structures used longest ago: a program may make another in each pass."""
         self._nodes += coming
         while self._nodes > _MOST_NODES and len(self._graphs) > _LEAST_GRAPHS:
-            self._nodes -= len(self._graphs.pop(next(iter(self._graphs))).nodes)
+            forgotten = self._graphs.pop(next(iter(self._graphs)))
+            self._nodes -= len(forgotten.nodes)
+            self._custom.pop(forgotten.id, None)
+
+    def custom_nodes(self, graph: Graph) -> bytes:
+        """A 1 for each node that runs user code, and else a 0."""
+        flags = self._custom.get(graph.id)
+        if flags is None:
+            flags = bytes(node.kind is NodeKind.CUSTOM for node in graph.nodes)
+            self._custom[graph.id] = flags
+        return flags
 
     def _read(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         self._count += 1

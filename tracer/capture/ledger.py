@@ -80,6 +80,11 @@ class Ledger:
             state = self._open(tensor)
         return state
 
+    def states(self, variables: list[tuple[int, Tensor]]) -> Leaves:
+        """The leaves of nodes by number, each with its state."""
+        states: Leaves = self.book.states(variables, self.leaf)
+        return states
+
     def find(self, tensor: Tensor) -> LeafState | None:
         """The state of a leaf that is known, or None."""
         state = self._leaves.get(id(tensor))

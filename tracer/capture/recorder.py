@@ -29,6 +29,9 @@ from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.stream import WRITE
 from tracer.records.tensors import Gradient, TensorMeta
 
+Span = tuple[int, int, int, int, int, int]
+"""Least and greatest `seq` and pass of frames, their number, and a bit for each kind."""
+
 
 class Writer(Protocol):
     """What capture needs of the store."""
@@ -47,7 +50,7 @@ class Writer(Protocol):
 
     def event(self, event: Event) -> None: ...
 
-    def append(self, frames: bytes) -> None: ...
+    def append(self, frames: bytes, span: Span | None = None) -> None: ...
 
     def dropped(self, reason: str, count: int = 1) -> None: ...
 
@@ -172,7 +175,9 @@ class Recorder:
     def drain(self) -> None:
         """Hand the tape's frames on."""
         if self.tape.used:
-            self.writer.append(self.watched.sift(self.tape.take()))
+            frames, span = self.tape.take_chunk()
+            kept = self.watched.sift(frames)
+            self.writer.append(kept, span if kept is frames else None)
 
     def _spill(self) -> None:
         try:

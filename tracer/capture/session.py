@@ -27,7 +27,7 @@ from tracer.capture.loops import LoopBook
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.overrides import Overrides
-from tracer.capture.readings import is_leaf, node_behind
+from tracer.capture.readings import node_behind
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.registrations import Registrations
@@ -352,11 +352,7 @@ class Session:
 
         A tensor that was frozen and then became an operation's result still has its node.
         """
-        leaves = {
-            number: (leaf, self.ledger.leaf(leaf))
-            for number, leaf in walk.variables
-            if is_leaf(leaf)
-        }
+        leaves = self.ledger.states(walk.variables)
         self._name(leaves)
         return leaves
 

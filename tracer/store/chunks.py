@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from tracer.store.columns import Row
@@ -42,6 +44,19 @@ def span_of(frames: Packed) -> Span:
     return Span(first_seq, last_seq, first_pass, last_pass, events, kinds)
 
 
+def _together(spans: list[Span]) -> Span:
+    """The span of frames that have these spans."""
+    first_seqs, last_seqs, first_passes, last_passes, events, kinds = zip(*spans, strict=True)
+    return Span(
+        min(filter(None, first_seqs), default=0),
+        max(last_seqs),
+        min(filter(None, first_passes), default=0),
+        max(last_passes),
+        sum(events),
+        reduce(or_, kinds),
+    )
+
+
 class ChunkBuffer:
     """Collects frames; a chunk is sealed once it holds `chunk_bytes`."""
 
@@ -51,24 +66,26 @@ class ChunkBuffer:
         self._sealed_bytes = 0
         self._count = 0
         self._frames = bytearray()
+        self._spans: list[Span] = []
 
     @property
     def waiting(self) -> int:
         """The number of bytes that `clear` would forget."""
         return self._sealed_bytes + len(self._frames)
 
-    def add(self, frames: Packed) -> None:
-        """Append whole frames."""
+    def add(self, frames: Packed, span: Span | None = None) -> None:
+        """Append whole frames, whose span need not be read where it is known."""
         self._frames += frames
+        self._spans.append(span_of(frames) if span is None else span)
         if len(self._frames) >= self._chunk_bytes:
             self._seal()
 
     def _seal(self) -> None:
         frames = bytes(self._frames)
         self._count += 1
-        self._sealed.append((self._count, *span_of(frames), frames))
+        self._sealed.append((self._count, *_together(self._spans), frames))
         self._sealed_bytes += len(frames)
-        self._frames = bytearray()
+        self._frames, self._spans = bytearray(), []
 
     def discard(self) -> int:
         """Forget all frames though they are not stored; returns how many events they were."""
@@ -90,4 +107,4 @@ class ChunkBuffer:
         """Forget all frames: they are stored."""
         self._sealed = []
         self._sealed_bytes = 0
-        self._frames = bytearray()
+        self._frames, self._spans = bytearray(), []

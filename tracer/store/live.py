@@ -113,9 +113,11 @@ class LiveWriter(TraceWriter):
         """Write an event."""
         self.append(encode_event(event, self))
 
-    def append(self, frames: Packed) -> None:
+    def append(
+        self, frames: Packed, span: tuple[int, int, int, int, int, int] | None = None
+    ) -> None:
         """Write whole frames, and tell of the events in them."""
-        super().append(frames)
+        super().append(frames, span)
         if self.watch is None:
             return
         try:

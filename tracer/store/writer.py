@@ -16,7 +16,7 @@ from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store import rows
 from tracer.store.budget import Budget
-from tracer.store.chunks import ChunkBuffer
+from tracer.store.chunks import ChunkBuffer, Span
 from tracer.store.columns import Row, plain
 from tracer.store.entries import Packed
 from tracer.store.files import (
@@ -193,9 +193,11 @@ class TraceWriter:
         """Encode and append an event; its tensors may be entries that the recorder has packed."""
         self._chunks.add(encode_event(event, self))
 
-    def append(self, frames: Packed) -> None:
-        """Append whole frames packed elsewhere."""
-        self._chunks.add(frames)
+    def append(
+        self, frames: Packed, span: tuple[int, int, int, int, int, int] | None = None
+    ) -> None:
+        """Append whole frames packed elsewhere; `span`, as `Span` has it, where it is known."""
+        self._chunks.add(frames, None if span is None else Span(*span))
 
     def dropped(self, reason: str, count: int = 1) -> None:
         """Count what was left out."""

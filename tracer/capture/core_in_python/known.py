@@ -15,7 +15,7 @@ class _Torch:
     task_id: Callable[[], int]
     sequence_nr: Callable[[], int]
     is_grad_enabled: Callable[[], bool]
-    ordered_dict: Callable[[], Any]
+    hook_dict: Callable[[], Any]
     register_hook: Callable[..., Any]
     disable_torch_function: Callable[[], Any]
     codes: dict[Any, int]
@@ -31,7 +31,7 @@ def setup(
     task_id: Callable[[], int],
     sequence_nr: Callable[[], int],
     is_grad_enabled: Callable[[], bool],
-    ordered_dict: Callable[[], Any],
+    hook_dict: Callable[[], Any],
     register_hook: Callable[..., Any],
     disable_torch_function: Callable[[], Any],
     codes: dict[Any, int],
@@ -43,6 +43,6 @@ def setup(
     """
     TORCH.tensor, TORCH.parameter, TORCH.strided = tensor, parameter, strided
     TORCH.task_id, TORCH.sequence_nr = task_id, sequence_nr
-    TORCH.is_grad_enabled, TORCH.ordered_dict = is_grad_enabled, ordered_dict
+    TORCH.is_grad_enabled, TORCH.hook_dict = is_grad_enabled, hook_dict
     TORCH.register_hook, TORCH.disable_torch_function = register_hook, disable_torch_function
     TORCH.codes = dict(codes)

@@ -12,6 +12,7 @@ from typing import Any
 from tracer.capture.core_in_python.known import TORCH
 from tracer.capture.core_in_python.probes import SAME, PassState
 from tracer.capture.core_in_python.tape import NONE, Tape
+from tracer.capture.readings import is_leaf
 from tracer.records.events import EVENT_KINDS, Accumulate
 from tracer.records.stream import ACCUMULATE, ENTRY_PARTIAL, ENTRY_STATS
 
@@ -69,6 +70,19 @@ class Book:
         if not same_entry(found, leaf.grad):
             self.unseen(leaf, leaf.grad, found)
             leaf.grad = found
+
+    def states(
+        self, variables: list[tuple[int, Any]], make: Callable[[Any], Leaf]
+    ) -> dict[int, tuple[Any, Leaf]]:
+        """Tensor and Leaf by number; `make` gives the Leaf of a tensor that is not among ours.
+
+        One that is a leaf no more, or may not be asked, is left out.
+        """
+        return {
+            number: (tensor, self.find(tensor) or make(tensor))
+            for number, tensor in variables
+            if is_leaf(tensor)
+        }
 
     def changed(
         self, tape: Tape, leaves: dict[int, tuple[Any, Leaf]], first: int, count: int

@@ -125,6 +125,24 @@ class Tape:
             frames, self._frames = self._frames, bytearray()
         return bytes(frames)
 
+    def take_chunk(self) -> tuple[bytes, tuple[int, int, int, int, int, int]]:
+        """`take`, and what the frames cover.
+
+        That is the least and greatest order number, those of the passes (0: none has one), the
+        number of events, and a bit for each kind.
+        """
+        frames = self.take()
+        seqs, passes, kinds = [0], [0], 0
+        at = 0
+        while at < len(frames):
+            length, kind, _, _, pass_id, seq, _ = HEADER.unpack_from(frames, at)
+            seqs.append(seq)
+            passes.append(pass_id)
+            kinds |= 1 << kind
+            at += length
+        least = [min(filter(None, numbers), default=0) for numbers in (seqs, passes)]
+        return frames, (least[0], max(seqs), least[1], max(passes), len(seqs) - 1, kinds)
+
     def spill(self) -> None:
         """Have a tape that has grown long taken."""
         if self.used >= self.most and self.full is not None:

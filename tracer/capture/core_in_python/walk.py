@@ -30,7 +30,7 @@ def register_hook(hooks: Any, hook: Any) -> Any:
     """
     if type(hook) not in (NodeProbe, LeafProbe):
         return TORCH.register_hook(hooks, hook)
-    hooks = TORCH.ordered_dict() if hooks is None else hooks
+    hooks = TORCH.hook_dict() if hooks is None else hooks
     hooks[hook.state.key] = hook
     return hooks, hooks
 
@@ -181,7 +181,7 @@ def attach(
                 crowded.append(number)
         _connect(probes, links)
     except BaseException:
-        detach(state, held)
+        detach(state, held, fns)
         raise
     return held, crowded, probes
 
@@ -214,7 +214,8 @@ def _connect(probes: list[Probe | None], links: bytes) -> None:
                 probe.sinks.append((slot, leaf))
 
 
-def detach(state: PassState, held: list[Any]) -> None:
-    """Take the probes of a pass out of the dicts that hold them."""
+def detach(state: PassState, held: list[Any], fns: list[Any]) -> None:
+    """Take the probes of a pass out of the dicts that hold them; the compiled core hides `fns`, its
+    nodes, from the garbage collector meanwhile, as Python code cannot."""
     for hooks in held:
         hooks.pop(state.key, None)
