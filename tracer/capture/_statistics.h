@@ -2,7 +2,7 @@
  *
  * The numbers do not depend on the machine: every element is taken as a double, sums are kept in
  * 16 lanes for a block of 4,096 elements, then added up in order, and nothing is contracted to a
- * fused operation. core_in_python.py adds in the same order and gets the same bits. Elements are
+ * fused operation. core_in_python/statistics.py adds in the same order and gets the same bits. Elements are
  * read in the order of memory, those that an expanded tensor shows several times once.
  *
  * Relative error of the norm, and of the mean to the mean of the absolute values: under 1e-12.

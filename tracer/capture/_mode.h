@@ -1,0 +1,258 @@
+/* The entry point of a TorchFunctionMode, and what Python asks of it. Included by _core.c. */
+
+/* Call an Op's callbacks for a call that is over already. */
+static PyObject *tell(PyObject *before, PyObject *after, PyObject *args, PyObject *result)
+{
+    PyObject *token = PyObject_CallFunctionObjArgs(before, args, Py_None, NULL);
+    PyObject *done = token ? PyObject_CallFunctionObjArgs(after, token, result, Py_None, NULL) : NULL;
+    Py_XDECREF(token);
+    Py_XDECREF(done);
+    if (done) return result;
+    if (PyErr_ExceptionMatches(PyExc_Exception)) { PyErr_Clear(); return result; }
+    Py_DECREF(result);
+    return NULL;
+}
+
+static int is_tensor(PyObject *object)
+{
+    PyObject *type = (PyObject *)Py_TYPE(object);
+    if (type == tensor_type || type == parameter_type) return 1;
+    int answer = PyObject_IsInstance(object, tensor_type);
+    if (answer < 0) PyErr_Clear(); /* an object may refuse to tell its class */
+    return answer == 1;
+}
+
+/* Whether a tensor among these, or in a list or tuple among them, satisfies `test`; -1 on error. */
+static int any_tensor(PyObject *objects, int (*test)(PyObject *), int depth)
+{
+    int is_tuple = PyTuple_Check(objects);
+    /* a subclass of Tensor runs code of its own, which may shorten the list */
+    for (Py_ssize_t i = 0; i < (is_tuple ? PyTuple_Size(objects) : PyList_Size(objects)); i++) {
+        PyObject *object = Py_NewRef(is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i));
+        int found = 0;
+        if (depth && (PyTuple_Check(object) || PyList_Check(object))) found = any_tensor(object, test, 0);
+        else if (is_tensor(object)) found = test(object);
+        Py_DECREF(object);
+        if (found) return found;
+    }
+    return 0;
+}
+
+static int requires_grad(PyObject *tensor) { return ask(tensor, s_requires_grad, 0); }
+static int is_any(PyObject *tensor) { return 1; }
+
+/* What an operation that made no node is to us: 0 nothing, 1 an event that names it, 2 for Python to
+ * look into (it may have cut history, or ran where gradients are off), -1 on error. */
+static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *result)
+{
+    PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
+    if (!enabled) return -1;
+    int off = enabled != Py_True;
+    Py_DECREF(enabled);
+    if (off) return self->stepping ? 0 : 2;
+    int carries = any_tensor(args, requires_grad, 1);
+    if (!carries && kwargs) {
+        PyObject *values = PyDict_Values(kwargs);
+        carries = values ? any_tensor(values, requires_grad, 1) : -1;
+        Py_XDECREF(values);
+    }
+    if (carries) return carries < 0 ? -1 : 2;
+    if (PyTuple_Check(result) || PyList_Check(result)) return any_tensor(result, is_any, 0);
+    return is_tensor(result);
+}
+
+static int call_plain(Mode *self, Op *op, PyObject *args, PyObject *kwargs, PyObject *result, int64_t begin)
+{
+    int64_t site = find_site(self, NULL);
+    if (site < 0) return -1;
+    PyObject *done = PyObject_CallFunction(self->plain, "IOOOIKL", op->id, args, kwargs ? kwargs : Py_None, result,
+                                           (unsigned int)site, (unsigned long long)++self->tape->seq,
+                                           (long long)(begin - self->tape->origin));
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* What to do when this function is called: a new reference, or NULL with an exception. */
+static Op *find_op(Mode *self, PyObject *function)
+{
+    PyObject *op = PyDict_GetItemWithError(self->ops, function);
+    if (op) return (Op *)Py_NewRef(op);
+    int has_hash = !PyErr_Occurred();
+    if (!has_hash && !PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
+    PyErr_Clear();
+    op = PyObject_CallFunctionObjArgs(self->describe, function, NULL);
+    /* functions made anew for each call must not pile up */
+    if (op && has_hash && PyDict_Size(self->ops) < MOST_OPS && PyDict_SetItem(self->ops, function, op) < 0)
+        Py_CLEAR(op);
+    return (Op *)op;
+}
+
+static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
+{
+    static char *names[] = {"func", "types", "args", "kwargs", NULL};
+    PyObject *function, *types, *args = NULL, *kwargs = NULL;
+    if (!PyArg_ParseTupleAndKeywords(all, named, "OO|OO", names, &function, &types, &args, &kwargs)) return NULL;
+    if (kwargs == Py_None) kwargs = NULL;
+    PyObject *own_args = args ? Py_NewRef(args) : PyTuple_New(0);
+    if (own_args && !PyTuple_Check(own_args)) {
+        PyObject *tuple = PySequence_Tuple(own_args);
+        Py_DECREF(own_args);
+        own_args = tuple;
+    }
+    if (!own_args) return NULL;
+    PyObject *result = NULL;
+    Op *op = NULL;
+    if (self->paused) goto just_call;
+    PyObject *out = kwargs ? PyDict_GetItemString(kwargs, "out") : NULL;
+    if (out && out != Py_None) { /* it writes there, which it does not when called without */
+        PyObject *pair = Py_BuildValue("(OO)", function, Py_True);
+        op = pair ? find_op(self, pair) : NULL;
+        Py_XDECREF(pair);
+    } else {
+        op = find_op(self, function);
+    }
+    if (!op) {
+        if (hand_over_fault(self->fault) == 0) goto just_call;
+        Py_DECREF(own_args);
+        return NULL;
+    }
+    if (op->action == IGNORE) goto just_call;
+    int64_t begin = clock_ns();
+    long long low = call_int(sequence_fn);
+    if (low < 0) PyErr_Clear();
+    if (op->action == GET_GRAD) {
+        /* nothing to tell unless somebody reads it of a tensor that is no leaf */
+        result = PyObject_Call(function, own_args, kwargs);
+        PyObject *tensor = PyTuple_Size(own_args) ? PyTuple_GetItem(own_args, 0) : NULL;
+        if (result == Py_None && tensor && self->book && !find_leaf(self->book, tensor))
+            result = tell(op->before, op->after, own_args, result);
+        goto done;
+    }
+    Leaf *leaf = NULL;
+    int simple = op->action == WRITE || op->action == SET_GRAD ? simple_write(self, op, own_args, kwargs, &leaf) : 0;
+    if (simple < 0) PyErr_Clear();
+    result = simple == 1 && leaf ? call_write(self, op, leaf, function, own_args, kwargs)
+             : op->before && simple != 1 ? call_around(function, op->before, op->after, own_args, kwargs)
+                                         : PyObject_Call(function, own_args, kwargs);
+    if (!result || self->paused) goto done;
+    long long high = call_int(sequence_fn);
+    int failed = high < 0;
+    if (simple == 1 && op->action == WRITE) {
+        PyObject *guard = quiet();
+        failed |= !guard || note_written(self, PyTuple_GetItem(own_args, 0), op->how) < 0;
+        loud(guard);
+    }
+    if (high > low) {
+        failed |= log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
+    } else if (!failed && !op->before && op->action == OBSERVE) {
+        PyObject *guard = quiet();
+        int weight = guard ? weigh_plain(self, own_args, kwargs, result) : -1;
+        if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin) < 0;
+        if (weight == 2) failed = call_plain(self, op, own_args, kwargs, result, begin) < 0;
+        loud(guard);
+        if (weight < 0) failed = 1;
+    }
+    if ((failed && hand_over_fault(self->fault) < 0) || spill(self->tape) < 0) Py_CLEAR(result);
+    goto done;
+just_call:
+    result = PyObject_Call(function, own_args, kwargs);
+done:
+    Py_DECREF(own_args);
+    Py_XDECREF((PyObject *)op);
+    return result;
+}
+
+static PyObject *mode_made_by(Mode *self, PyObject *number)
+{
+    uint64_t wanted = PyLong_AsUnsignedLongLong(number);
+    if (wanted == (uint64_t)-1) { PyErr_Clear(); Py_RETURN_NONE; }
+    Made *made = find_made_anywhere(self, tape_thread(self->tape), wanted);
+    if (!made) Py_RETURN_NONE;
+    return Py_BuildValue("IIIIK", made->site, made->op, made->module, made->call, (unsigned long long)made->seq);
+}
+
+/* The system gives a new thread the identity of one that ended, and torch counts its nodes from 0: what
+ * the old one made keeps its own place. */
+static PyObject *mode_begin_thread(Mode *self, PyObject *unused)
+{
+    Tape *tape = self->tape;
+    unsigned long ident = PyThread_get_thread_ident();
+    for (int i = 0; i < tape->n_threads; i++)
+        if (tape->threads[i] == ident) tape->threads[i] = 0;
+    int thread = tape_thread(tape);
+    self->made[thread].used = self->made[thread].start = 0;
+    memset(&self->now[thread], 0, sizeof self->now[thread]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_set_module(Mode *self, PyObject *args)
+{
+    int thread = tape_thread(self->tape);
+    if (!PyArg_ParseTuple(args, "II", &self->now[thread].module, &self->now[thread].path)) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_set_pass(Mode *self, PyObject *args)
+{
+    if (!PyArg_ParseTuple(args, "I", &self->now[tape_thread(self->tape)].pass)) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_here(Mode *self, PyObject *unused)
+{
+    int64_t site = find_site(self, NULL);
+    return site < 0 ? NULL : PyLong_FromLongLong(site);
+}
+
+static PyObject *mode_enter_made(Mode *self, PyObject *args)
+{
+    unsigned int op;
+    long long low, high, begin;
+    unsigned long long seq;
+    if (!PyArg_ParseTuple(args, "ILLKL", &op, &low, &high, &seq, &begin)) return NULL;
+    if (log_forward(self, op, low, high, seq, begin + self->tape->origin) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mode_log_made(Mode *self, PyObject *args)
+{
+    unsigned long long low, high;
+    unsigned int site, op, module, call;
+    if (!PyArg_ParseTuple(args, "KKIIII", &low, &high, &site, &op, &module, &call)) return NULL;
+    if (log_made(self, tape_thread(self->tape), (Made){low, high, 0, site, op, module, call}) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef mode_methods[] = {
+    {"__torch_function__", (PyCFunction)(void (*)(void))mode_torch_function, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"made_by", (PyCFunction)mode_made_by, METH_O,
+     "made_by(sequence_nr): (site, op, module, call, seq) of the operation that made a node, or None."},
+    {"begin_thread", (PyCFunction)mode_begin_thread, METH_NOARGS, "The calling thread has just been started."},
+    {"set_module", (PyCFunction)mode_set_module, METH_VARARGS, "set_module(id, path): what runs in this thread."},
+    {"set_pass", (PyCFunction)mode_set_pass, METH_VARARGS, "set_pass(id): what runs in this thread, 0 for none."},
+    {"log_forward", (PyCFunction)mode_enter_made, METH_VARARGS,
+     "log_forward(op, low, high, seq, t_ns): record an operation that was seen another way."},
+    {"log_made", (PyCFunction)mode_log_made, METH_VARARGS,
+     "log_made(low, high, site, op, module, call): say what made nodes that no operation did."},
+    {"note_written", (PyCFunction)mode_note_written, METH_VARARGS, "note_written(tensor, how): it was written to in place."},
+    {"writes", (PyCFunction)mode_writes, METH_VARARGS,
+     "writes(since=0): [(seq, address, version, how, site)] of the newest writes after that order number, in order."},
+    {"here", (PyCFunction)mode_here, METH_NOARGS, "The id of the site of the nearest user frame, 0 for none."},
+    {NULL},
+};
+static PyMemberDef mode_members[] = {
+    {"book", T_OBJECT, offsetof(Mode, book), 0, NULL},
+    {"ran", T_OBJECT, offsetof(Mode, ran), 0, NULL},
+    {"stepping", T_UINT, offsetof(Mode, stepping), 0, NULL},
+    {"round", T_UINT, offsetof(Mode, round), 0, NULL},
+    {"paused", T_INT, offsetof(Mode, paused), 0, NULL},
+    {"evicted", T_ULONGLONG, offsetof(Mode, evicted), READONLY, NULL},
+    {NULL},
+};
+static PyType_Slot mode_slots[] = {
+    {Py_tp_doc, "The __torch_function__ of a TorchFunctionMode, in C."},
+    {Py_tp_new, mode_new}, {Py_tp_dealloc, mode_dealloc}, {Py_tp_traverse, mode_traverse},
+    {Py_tp_clear, mode_clear}, {Py_tp_methods, mode_methods}, {Py_tp_members, mode_members}, {0, NULL},
+};
+static PyType_Spec mode_spec = {
+    "tracer.capture._core.ModeCore", sizeof(Mode), 0, COLLECTED | Py_TPFLAGS_BASETYPE, mode_slots};

@@ -1,0 +1,95 @@
+/* Where a tensor's elements lie, asked of PyTorch without its headers. Included by _core.c. */
+
+/* What the struct of torch's DLPack table and the tensor it fills in look like (dlpack.h, version 1). */
+typedef struct {
+    void *data;
+    int32_t device, device_id, ndim;
+    uint8_t code, bits;
+    uint16_t lanes;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+} Borrowed;
+typedef struct {
+    uint32_t major, minor;
+    void *older, *allocate, *lend_for_long, *take_over;
+    int (*borrow)(void *tensor, Borrowed *out);
+} Exchange;
+static const Exchange *exchange;
+
+static int code_of(const Borrowed *borrowed)
+{
+    if (borrowed->lanes != 1) return 0;
+    switch (borrowed->code << 8 | borrowed->bits) {
+    case 0x220: return FLOAT32;
+    case 0x240: return FLOAT64;
+    case 0x210: return FLOAT16;
+    case 0x410: return BFLOAT16;
+    case 0x540: return COMPLEX64;
+    case 0x580: return COMPLEX128;
+    case 0x040: return INT64;
+    case 0x020: return INT32;
+    case 0x010: return INT16;
+    case 0x008: return INT8;
+    case 0x108: return UINT8;
+    case 0x608: return BOOL;
+    case 0xa08: return FLOAT8_E4M3FN;
+    case 0xc08: return FLOAT8_E5M2;
+    default: return 0;
+    }
+}
+
+/* One call that allocates nothing; torch has it from 2.10 on. */
+static int view_by_exchange(PyObject *tensor, View *view)
+{
+    Borrowed borrowed;
+    if (exchange->borrow(tensor, &borrowed) != 0 || borrowed.device != 1) return 0;
+    if (borrowed.ndim > MOST_DIMENSIONS) return 0;
+    view->code = code_of(&borrowed);
+    view->data = (const char *)borrowed.data + borrowed.byte_offset;
+    view->ndim = borrowed.ndim;
+    for (int d = 0; d < borrowed.ndim; d++) {
+        view->shape[d] = borrowed.shape[d];
+        view->strides[d] = borrowed.strides[d];
+    }
+    return 1;
+}
+
+/* The numbers of a tuple; how many, or -1. Takes the reference. */
+static int numbers_of(PyObject *tuple, int64_t *numbers)
+{
+    Py_ssize_t count = tuple && PyTuple_Check(tuple) ? PyTuple_Size(tuple) : -1;
+    if (count > MOST_DIMENSIONS) count = -1;
+    for (Py_ssize_t i = 0; i < count; i++) numbers[i] = PyLong_AsLongLong(PyTuple_GetItem(tuple, i));
+    Py_XDECREF(tuple);
+    return PyErr_Occurred() ? -1 : (int)count;
+}
+
+static int view_by_methods(PyObject *tensor, View *view)
+{
+    PyObject *dtype = PyObject_GetAttr(tensor, s_dtype);
+    view->code = 0;
+    for (int i = 0; dtype && i < n_dtypes; i++)
+        if (dtypes[i].dtype == dtype) view->code = dtypes[i].code;
+    Py_XDECREF(dtype);
+    if (!view->code || ask(tensor, s_is_nested, 0) != 0) return 0;
+    view->ndim = numbers_of(PyObject_GetAttr(tensor, s_shape), view->shape);
+    if (view->ndim < 0 || numbers_of(call0(tensor, s_stride), view->strides) != view->ndim) return 0;
+    view->data = (const char *)(uintptr_t)ask_int(tensor, s_data_ptr);
+    return !PyErr_Occurred();
+}
+
+/* Whether the elements can be read from memory. Asks first what is cheap to ask: being refused by
+ * torch costs a millisecond. */
+static int find_view(PyObject *tensor, View *view)
+{
+    PyObject *type = (PyObject *)Py_TYPE(tensor);
+    if (type != tensor_type && type != parameter_type) return 0;
+    PyObject *layout = PyObject_GetAttr(tensor, s_layout);
+    Py_XDECREF(layout);
+    if (layout != strided || ask(tensor, s_is_cpu, 0) != 1 || ask(tensor, s_is_neg, 1) != 0) return 0;
+    if (!(exchange ? view_by_exchange(tensor, view) : view_by_methods(tensor, view)) || !view->code) return 0;
+    if ((view->code == COMPLEX64 || view->code == COMPLEX128) && ask(tensor, s_is_conj, 1) != 0) return 0;
+    view->count = 1;
+    for (int d = 0; d < view->ndim; d++) view->count *= view->shape[d];
+    return view->data || !view->count;
+}
