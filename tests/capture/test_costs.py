@@ -159,3 +159,24 @@ def test_nodes_are_shown_to_the_collector_again_after_a_pass() -> None:
     with tracer.trace():
         root.backward()
     assert all(gc.is_tracked(fn) for fn in held)
+
+
+def test_a_fault_of_ours_while_a_pass_begins_leaves_nothing_on_its_nodes(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("a fault of our own")
+
+    with tracer.trace() as trace:
+        monkeypatch.setattr("tracer.capture.saved_writes.SavedWrites.pass_begins", fail)
+        x = torch.ones(2, requires_grad=True)
+        y = x * 2
+        node = y.grad_fn
+        y.sum().backward()
+        assert gc.is_tracked(node)
+        assert x.grad is not None
+        assert x.grad.tolist() == [2, 2]
+    assert capfd.readouterr().err.count("a fault of our own") == 1
+    handle = node.register_hook(lambda *_: None)
+    assert len(handle.hooks_dict_ref()) == 1
+    assert sum(trace.record.dropped.values()) == 1

@@ -370,27 +370,39 @@ class Engine:
         if call.create_graph:
             live.state.made = live.made = session.second_order.follow(graph, site)
         self._enter(live)
-        session.ledger.check_data(leaves)
+        try:
+            self._put_in_place(live, call, site, outer)
+        except BaseException:
+            self._leave(live)
+            live.detach()
+            raise
+        return live
+
+    def _put_in_place(
+        self, live: LivePass, call: EngineCall, site: int, outer: LivePass | None
+    ) -> None:
+        """Put the probes of a pass on its nodes, and enter that it begins."""
+        session, recorder = self._session, self._session.recorder
+        session.ledger.check_data(live.leaves)
         live.attach()
         record = live.record = Pass(
             id=live.state.id,
-            graph=graph.id,
+            graph=live.graph.id,
             kind=call.kind,
             site=recorder.site(site),
-            roots=walk.root_records(),
+            roots=live.walk.root_records(),
             seeds=tuple(packed(recorder.entry(seed)) for seed in call.seeds),
             retain_graph=call.retain_graph,
             create_graph=call.create_graph,
             inputs=session.input_names(call.inputs),
             thread=recorder.tape.thread(),
             parent=outer.state.id if outer is not None else None,
-            torchviz=session.likeness(call.outputs, walk),
+            torchviz=session.likeness(call.outputs, live.walk),
             begin_ns=recorder.tape.now(),
         )
         recorder.writer.put(record)
         recorder.pass_begins(record.id)
         session.saved_writes.pass_begins(live)
-        return live
 
     def _enter(self, live: LivePass) -> None:
         session = self._session
