@@ -14,6 +14,7 @@ from tracer.render.dot import to_dot
 from tracer.render.fonts import missing_scripts
 from tracer.render.mermaid import to_mermaid
 from tracer.render.picture import LayoutError, LayoutTimeoutError, draw_dot, format_of
+from tracer.transforms.collection import no_collection
 from tracer.transforms.diagram import diagram
 
 _FEWEST = 4
@@ -34,6 +35,7 @@ class PassPicture:
     advice: tuple[str, ...] = ()
 
 
+@no_collection()
 def draw_view(
     trace: TraceRecord,
     pass_id: int,
