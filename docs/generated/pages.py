@@ -282,7 +282,8 @@ def overhead(told: dict[str, Any]) -> Iterator[str]:
         "## What watching a training step costs\n\nHow many times as long a step takes as an "
         "untraced one: the median over interleaved rounds, with the quartiles, in CPU time of the "
         "whole process on one thread. `control` is untraced again: what differs from 1 there is "
-        "noise. Less is better; a dash is what a tool could not run."
+        "noise. Less is better; a dash is what a tool could not run. What a tool does once the "
+        "region ends is not in it: the profiler sorts its events then."
     )
     lines = [
         f"| workload | {' | '.join(watchers)} |",
@@ -296,7 +297,7 @@ def overhead(told: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}, PyTorch {machine['torch']}, tracer "
-        f"{machine['tracer']}, with `make bench`."
+        f"{machine['tracer']}, with `benchmarks/overhead.py`."
     )
 
 
