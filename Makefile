@@ -33,8 +33,7 @@ test: format lint types pytest
 
 # Half an hour; the JSON is what the documentation's page of comparisons is made from.
 bench: $(READY)
-	@mkdir -p build
-	$(BIN)/python benchmarks/overhead.py --json build/overhead.json
+	$(BIN)/python benchmarks/overhead.py --json benchmarks/overhead.json
 
 format: $(READY)
 	$(BIN)/ruff format --check $(CODE)

@@ -258,18 +258,10 @@ def _as_code(typed: re.Match[str]) -> str:
 
 
 def comparison() -> str:
-    """Return the page that sets figures of several tools side by side, from the JSON files."""
-    files = [ROOT / "benchmarks" / "overhead.json", ROOT / "build" / "overhead.json"]
-    found = next((file for file in files if file.is_file()), None)
-    parts = ["# How it compares", (HERE / "comparison.md").read_text("utf-8").strip()]
-    if found is None:
-        parts.append(
-            "## Figures\n\nNone have been measured for this build of the pages: `make bench` "
-            "measures them, and the next `make docs` puts them here."
-        )
-    else:
-        parts += overhead(json.loads(found.read_text("utf-8")))
-    return joined(parts)
+    """Return the page that sets figures of several tools side by side, from `make bench`'s JSON."""
+    told = json.loads((ROOT / "benchmarks" / "overhead.json").read_text("utf-8"))
+    text = (HERE / "comparison.md").read_text("utf-8").strip()
+    return joined(["# How it compares", text, *overhead(told)])
 
 
 def overhead(told: dict[str, Any]) -> Iterator[str]:
