@@ -461,3 +461,41 @@ def test_an_evaluation_before_a_pass_makes_no_graph_of_its_own() -> None:
     assert [one.graph for one in trace.passes] == [1, 1]
     modules = [node.module for node in trace.graph.nodes if node.module is not None]
     assert {(one.path, one.call) for one in modules} == {("model.layer", 1)}
+
+
+def modules_of(trace: tracer.Trace) -> dict[str, str]:
+    """The modules that nodes ran in, each with those that called it, the outermost first."""
+    found = {}
+    for node in trace.graph.nodes:
+        chain, module = [], node.module
+        while module is not None:
+            chain.append(f"{module.path} {module.cls}")
+            module = module.parent
+        if chain:
+            found[chain[0]] = " > ".join(reversed(chain[1:]))
+    return found
+
+
+def test_a_module_knows_the_one_that_called_it() -> None:
+    with tracer.trace() as trace:
+        model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+        model(torch.ones(1, 2)).sum().backward()
+    around = "model Sequential > model.0 Sequential"
+    assert modules_of(trace) == {"model.0.0 Linear": around, "model.0.1 ReLU": around}
+
+
+def test_a_module_that_a_loop_calls_has_the_name_that_lasts() -> None:
+    with tracer.trace() as trace:
+        layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+        heads = {"a": nn.Linear(2, 2)}
+        x = torch.ones(1, 2)
+        for layer in layers:
+            x = layer(x)
+        for name in heads:
+            x = heads[name](x)
+        for one in [nn.ReLU()]:
+            x = one(x)
+        x.sum().backward()
+    assert modules_of(trace) == {
+        "layers.0 Linear": "", "layers.1 Linear": "", "heads['a'] Linear": "", "one ReLU": ""
+    }  # fmt: skip

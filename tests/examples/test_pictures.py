@@ -38,8 +38,8 @@ def titles(picture: Diagram, word: str = "") -> list[str]:
 
 def test_gpt2_is_twelve_blocks_of_attention_and_mlp() -> None:
     picture = drawn("gpt2")
-    assert [frame.removesuffix(" MLP") for frame in frames(picture.regions)] == [
-        "model GPT2", ". h.0–11 Block ×12", ". . mlp", ". . attn Attention"
+    assert frames(picture.regions) == [
+        "model GPT2", ". h.0–11 Block ×12", ". . mlp MLP", ". . attn Attention"
     ]  # fmt: skip
     assert titles(picture, "Linear") == [
         "lm_head · Linear", "c_proj · Linear", "c_fc · Linear", "c_proj · Linear", "c_attn · Linear"
@@ -53,7 +53,7 @@ def test_gpt2_is_twelve_blocks_of_attention_and_mlp() -> None:
 def test_resnet50_is_four_stages_of_3_4_6_and_3_bottlenecks() -> None:
     picture = drawn("resnet50")
     stages = [title for title in frames(picture.regions) if "layer" in title]
-    assert [title.split()[1] for title in stages] == ["layer4", "layer3", "layer2", "layer1"]
+    assert stages == [f". layer{number} Sequential" for number in (4, 3, 2, 1)]
     folded = [(box.lines[0].text, box.repeat) for box in picture.boxes if box.role is Role.FOLDED]
     assert folded == [
         ("1–2", 2), ("0", 1), ("0", 1), ("1–3", 3), ("0", 1), ("1–2", 2), ("0", 1)
@@ -63,6 +63,7 @@ def test_resnet50_is_four_stages_of_3_4_6_and_3_bottlenecks() -> None:
 
 def test_llama_is_24_layers_with_rotary_attention_and_a_gated_mlp() -> None:
     picture = drawn("llama")
+    assert frames(picture.regions)[0] == "model Llama"
     assert any("layers.0–23 LlamaDecoderLayer ×24" in frame for frame in frames(picture.regions))
     assert titles(picture, "_proj · Linear") == [
         f"{name}_proj · Linear" for name in ("down", "up", "gate", "o", "v", "k", "q")
@@ -79,7 +80,7 @@ def test_an_lstm_is_one_cell_called_500_times() -> None:
 
 def test_a_gan_step_goes_through_the_discriminator_to_the_generator() -> None:
     picture = drawn("gan")
-    assert frames(picture.regions) == ["discriminator", "generator"]
+    assert frames(picture.regions) == ["discriminator Sequential", "generator Sequential"]
     assert titles(picture, "Linear") == ["2 · Linear", "0 · Linear", "2 · Linear", "0 · Linear"]
     kept = [box for box in picture.boxes if any("not zeroed" in x.text for x in box.lines)]
     assert len(kept) == 2  # the discriminator's .grad still holds what its own step left

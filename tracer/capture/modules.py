@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,13 @@ class Modules:
             weakref.WeakKeyDictionary()
         )
         self._calls: dict[tuple[str, str, bool], int] = {}
-        self._refs: dict[tuple[str, str, int], ModuleRef] = {}
+        self._refs: dict[tuple[str, str, int, int], ModuleRef] = {}
+        self._first: dict[tuple[str, str], ModuleRef] = {}
         self._known: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
+        # What outermost modules are named, by the text that user code called them by.
+        self._roots: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, str]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._by_id: dict[int, ModuleRef] = {}
 
     def before(self, args: tuple[Any, ...], kwargs: Any) -> ModuleRef | None:
@@ -77,7 +83,7 @@ class Modules:
     def _enter(self, module: torch.nn.Module) -> ModuleRef:
         cls = type(module).__name__
         if not self._local.stack:
-            self._local.root = self._root_name(cls)
+            self._local.root = self._root_name(module)
             self._local.outermost = weakref.ref(module)
             self._local.paths = self._paths_below(module)
         path = self._local.paths.get(id(module))
@@ -91,21 +97,30 @@ class Modules:
         # An evaluation before a pass is no part of what it leads to.
         key = path, cls, torch.is_grad_enabled()
         call = self._calls[key] = self._calls.get(key, 0) + 1
-        ref = self._refs.get((path, cls, call))
+        parent = self._local.stack[-1] if self._local.stack else None
+        within = 0 if parent is None else parent.id
+        ref = self._refs.get((path, cls, call, within))
         if ref is None and len(self._refs) >= _MOST_REFS:
             call = self._calls[key] = 1
-            ref = self._refs.get((path, cls, call))
+            ref = self._first.get((path, cls))
         if ref is None:
-            ref = ModuleRef(len(self._refs) + 1, path, cls, call)
-            self._refs[path, cls, call] = self._by_id[ref.id] = ref
+            ref = ModuleRef(len(self._refs) + 1, path, cls, call, parent)
+            self._refs[path, cls, call, within] = self._by_id[ref.id] = ref
+            self._first.setdefault((path, cls), ref)
             self._session.recorder.writer.put(ref)
         return ref
 
-    def _root_name(self, cls: str) -> str:
-        """The name by which user code called the outermost module (`model` in `model(x)`)."""
-        site = self._session.recorder.site(self._session.mode.here())
+    def _root_name(self, module: torch.nn.Module) -> str:
+        """The name by which user code called the outermost module (`model` in `model(x)`), or the
+        one that lasts (`layers.0`) where that is a loop's variable or no name at all."""
+        session = self._session
+        site = session.recorder.site(session.mode.here())
         found = _CALLEE.match(site.expression) if site is not None else None
-        return found.group() if found else cls
+        called = found.group() if found else ""
+        names = self._roots.setdefault(module, {})
+        if called not in names:
+            names[called] = session.names.module_name(module, called, sys._getframe())
+        return names[called] or type(module).__name__
 
     def _paths_below(self, root: torch.nn.Module) -> dict[int, str]:
         paths = self._paths.get(root)

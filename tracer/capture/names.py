@@ -152,6 +152,16 @@ class NameBook:
         scopes = list(read_scopes(frame, self._is_user, self._loops))
         return self._in_variables({0: tensor}, scopes, also_of_loops=True).get(0, "")
 
+    def module_name(self, module: nn.Module, called: str, frame: FrameType | None) -> str:
+        """Name a module that `frame`'s user code calls by this text: by the text, unless it is
+        empty or begins with a loop's variable, and something that lasts leads to the module."""
+        scopes = list(read_scopes(frame, self._is_user, self._loops))
+        variable = called.partition(".")[0]
+        held = next((scope for scope in scopes if variable in scope.values), None)
+        if held is not None and variable not in held.loop_variables:
+            return called
+        return _search({0: module}, scopes, self._is_user).get(0, called)
+
     def _in_variables(
         self, tensors: dict[int, Tensor], scopes: Iterable[Scope], *, also_of_loops: bool = False
     ) -> dict[int, str]:
@@ -180,21 +190,21 @@ def _any_parameter(tensors: Mapping[int, Tensor]) -> bool:
 
 
 def _search(
-    tensors: Mapping[int, Tensor], scopes: Iterable[Scope], is_user: UserCode
+    wanted: Mapping[int, Tensor | nn.Module], scopes: Iterable[Scope], is_user: UserCode
 ) -> dict[int, str]:
-    search = _Search(tensors, is_user)
+    search = _Search(wanted, is_user)
     for scope in scopes:
         search.begin_with(scope)
     return search.run()
 
 
 class _Search:
-    """A breadth-first search from variables to tensors, nearest first."""
+    """A breadth-first search from variables to tensors or modules, nearest first."""
 
-    def __init__(self, tensors: Mapping[int, Tensor], is_user: UserCode) -> None:
+    def __init__(self, wanted: Mapping[int, Tensor | nn.Module], is_user: UserCode) -> None:
         self._wanted: dict[int, list[int]] = {}
-        for key, tensor in tensors.items():
-            self._wanted.setdefault(id(tensor), []).append(key)
+        for key, value in wanted.items():
+            self._wanted.setdefault(id(value), []).append(key)
         self._is_user = is_user
         self._names: dict[int, str] = {}
         self._at: list[list[tuple[str, object, int]]] = [[] for _ in range(_DISTANCES)]
@@ -250,8 +260,8 @@ class _Search:
                 return
             self._enter(path + step, part, depth + 1, distance + _TO_PART)
 
-    def _name(self, path: str, tensor: object) -> None:
-        for key in self._wanted.pop(id(tensor), ()):
+    def _name(self, path: str, value: object) -> None:
+        for key in self._wanted.pop(id(value), ()):
             self._names[key] = path
 
     def _walk_modules(self, path: str, module: object, depth: int, distance: int) -> None:
@@ -259,6 +269,8 @@ class _Search:
         rest = [(path, module)]
         while rest and self._entries_left > 0:
             path, module = rest.pop()
+            if id(module) in self._wanted:
+                self._enter(path, module, depth, distance + _TO_PARAMETER)
             self._enter_parameters(path, module, depth, distance)
             own = (part for part in attributes_of(module) if part[0] not in _MODULE_INTERNALS)
             self._enter_parts(path, own, depth, distance)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tracer.records.diagram import Region, RegionRole
-from tracer.records.graph import Node
+from tracer.records.graph import ModuleRef, Node
 
 
 @dataclass(slots=True)
@@ -30,8 +30,8 @@ def module_regions(nodes: Iterable[tuple[Node, str]]) -> tuple[Region, ...]:
     for node, box in pairs:
         if node.module is not None and node.module.path and not node.is_leaf:
             place = _descend(top, node.module.path)
-            place.cls = node.module.cls
             place.boxes.append(box)
+            _tell_classes(top, node.module)
     for node, box in pairs:
         if node.is_leaf:
             _put_leaf(top, node, box)
@@ -43,6 +43,12 @@ def _descend(top: _Place, path: str) -> _Place:
     for depth, name in enumerate(names, 1):
         place = place.below.setdefault(name, _Place(".".join(names[:depth])))
     return place
+
+
+def _tell_classes(top: _Place, module: ModuleRef | None) -> None:
+    while module is not None:
+        _descend(top, module.path).cls = module.cls
+        module = module.parent
 
 
 def _put_leaf(top: _Place, node: Node, box: str) -> None:
@@ -60,7 +66,7 @@ def _put_leaf(top: _Place, node: Node, box: str) -> None:
 def _regions(place: _Place) -> list[Region]:
     below = [region for child in place.below.values() for region in _regions(child)]
     numbered = all(name.isdigit() for name in place.below)
-    if not place.boxes and not place.cls and (len(below) < 2 or numbered):
+    if not place.boxes and (len(below) < 2 or numbered):
         return below
     identity = "m_" + "".join(
         char if char.isalnum() and char.isascii() else "_" for char in place.path
