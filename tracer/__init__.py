@@ -9,10 +9,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tracer.api import Trace, load, make_dot, mark, pause, resume, trace, walk
-from tracer.errors import TracerError
-from tracer.records.picking import Selection
-from tracer.records.view import View
+if TYPE_CHECKING:
+    from tracer.api import Trace, load, make_dot, mark, pause, resume, trace, walk
+    from tracer.errors import TracerError
+    from tracer.records.picking import Selection
+    from tracer.records.view import View
 
 __all__ = [
     "Selection",
@@ -29,14 +30,24 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    # Each is imported when it is first used: `tracer --help` needs none of them.
     _DOORS = {
+        **dict.fromkeys(__all__, "tracer.api"),
+        "TracerError": "tracer.errors",
+        "Selection": "tracer.records.picking",
+        "View": "tracer.records.view",
         "setup": "tracer.docgen.directive",  # extensions = ["tracer"]
         "sphinx_gallery_scraper": "tracer.docgen.gallery",  # image_scrapers = (tracer.…,)
         "load_ipython_extension": "tracer.docgen.magic",  # %load_ext tracer
     }
 
     def __getattr__(name: str) -> object:
-        """Find what Sphinx, sphinx-gallery and Jupyter look for here, once they do."""
+        """Find what users, Sphinx, sphinx-gallery and Jupyter look for here, once they do."""
         if name not in _DOORS:
             raise AttributeError(f"module 'tracer' has no attribute {name!r}")
-        return getattr(import_module(_DOORS[name]), name)
+        found = globals()[name] = getattr(import_module(_DOORS[name]), name)
+        return found
+
+    def __dir__() -> list[str]:
+        """Name what is there to use, for completion."""
+        return sorted({*globals(), *__all__})

@@ -356,8 +356,9 @@ def trace(
 
     Long runs need not be recorded in full; what is left out is counted in the trace:
 
-    - `every`: record the first pass and every N-th after it. In between the watchers rest; what the
-      passes left out did to leaves is entered as one write to each.
+    - `every`: of the passes from each backward call in the program, record the first and every N-th
+      after it (so generator and discriminator both are, whatever N is). In between the watchers
+      rest; what the passes left out did to leaves is entered as one write to each.
     - `only`: words that say what to record. `name:x2`, `name:MulBackward0`, `name:*.bias` watch the
       nodes and leaves that are called so, `module:encoder.layers.*` those made in these modules,
       and `kind:accumulate` keeps events of that kind alone. The graph is kept whole.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -137,10 +138,10 @@ def test_passes_in_hooks_go_as_the_pass_they_are_in_goes() -> None:
 
 def test_a_pass_that_is_left_out_and_raises_raises_as_ever() -> None:
     with tracer.trace(every=2) as trace:
-        torch.ones(1, requires_grad=True).sum().backward()
-        with pytest.raises(RuntimeError, match="does not require grad"):
-            torch.ones(1).sum().backward()
-        torch.ones(1, requires_grad=True).sum().backward()
+        for requires_grad in (True, False, True):
+            raises = pytest.raises(RuntimeError, match="does not require grad")
+            with nullcontext() if requires_grad else raises:
+                torch.ones(1, requires_grad=requires_grad).sum().backward()
     assert [one.id for one in trace.record.passes] == [1, 3]
 
 
@@ -160,6 +161,74 @@ def test_what_became_of_leaves_during_a_pause_is_no_unobserved_write() -> None:
         ("data_write", "while the recording was paused"),
     ]
     assert_no_gap(trace.record)
+
+
+class Two:
+    """A program with two models that take turns, each with its backward call and optimizer."""
+
+    def __init__(self, *, turns: Sequence[str]) -> None:
+        names = dict.fromkeys(turns)
+        self.models = {name: nn.Linear(2, 1) for name in names}
+        self.optimizers = {n: torch.optim.SGD(self.models[n].parameters(), 0.1) for n in names}
+        self.turns = turns
+
+    def update(self, name: str) -> None:
+        """Train one of them: a line that all of them share."""
+        self.optimizers[name].zero_grad()
+        self.models[name](torch.ones(1, 2)).sum().backward()
+        self.optimizers[name].step()
+
+    def run(self, steps: int) -> None:
+        """Give each its turn, from a line of its own."""
+        for _ in range(steps):
+            for turn in self.turns:
+                if turn == "critic":
+                    self.update("critic")
+                else:
+                    self.update("generator")
+
+
+def recorded(turns: Sequence[str], steps: int, every: int) -> dict[str, list[int]]:
+    """The passes of each model that are recorded, all of them checked to have their lines."""
+    program = Two(turns=turns)
+    with tracer.trace(every=every) as trace:
+        program.run(steps)
+    record = trace.record
+    assert record.dropped[f"passes that every={every} leaves out"] == (
+        len(turns) * steps - len(record.passes)
+    )
+    assert_no_gap(record)
+    found: dict[str, list[int]] = {}
+    for one in record.passes:
+        graph = record.graphs[one.graph]
+        assert all(node.site is not None for node in graph.nodes if not node.is_leaf)
+        assert {e.kind for e in record.events.select(pass_id=one.id)} >= {"node", "accumulate"}
+        found.setdefault(names_read(record, one.id), []).append(one.id)
+    return found
+
+
+def names_read(record: TraceRecord, pass_id: int) -> str:
+    """The model whose leaves a pass gave gradients to."""
+    events = record.events.select(pass_id=pass_id, kinds=("accumulate",))
+    named = {record.leaves[e.leaf].name for e in events if isinstance(e, Accumulate)}
+    (model,) = {name.rpartition(".")[0] for name in named}
+    return model
+
+
+def test_each_of_two_backward_calls_is_recorded_every_so_often() -> None:
+    for every in (2, 3, 4):
+        found = recorded(("critic", "generator"), 4 * every, every)
+        critic, generator = found.values()
+        turns = 2 * every
+        assert critic == [1, 1 + turns, 1 + 2 * turns, 1 + 3 * turns]
+        assert generator[0] == 4  # its first came unforeseen, while the watchers rested
+        assert generator[1:] == [2 + turns, 2 + 2 * turns, 2 + 3 * turns][-len(generator[1:]) :]
+
+
+def test_uneven_turns_are_recorded_too() -> None:
+    critic, generator = recorded(("critic",) * 5 + ("generator",), 40, 10).values()
+    assert len(critic) in (19, 20)
+    assert len(generator) == 4
 
 
 # ---- only
@@ -288,15 +357,14 @@ def test_a_mode_of_the_users_keeps_its_place_when_the_watchers_wake() -> None:
         torch.ones(2, requires_grad=True).sum().backward()
 
     with tracer.trace(every=3) as trace:
-        step()
-        step()
-        with Mine() as mine:
-            step()
-            assert torch._C._get_function_stack_at(torch._C._len_torch_function_stack() - 1) is mine
-        step()
-        step()
+        for number in range(5):
+            with Mine() if number == 2 else nullcontext() as mine:
+                step()
+                if number == 2:
+                    depth = torch._C._len_torch_function_stack()
+                    assert torch._C._get_function_stack_at(depth - 1) is mine
     assert torch._C._len_torch_function_stack() == 0
-    assert [one.id for one in trace.record.passes] == [1, 4]
+    assert [one.id for one in trace.record.passes] == [1, 5]  # the third came through another line
 
 
 def test_calls_of_modules_are_told_apart_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,6 +262,15 @@ finally:
 """
 
 
+LIST_MODULES_OF_CLICK = """
+import sys, click
+try:
+    click.command()(lambda: None)(["--help"])
+finally:
+    print("MODULES", *sys.modules, file=sys.stderr)
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
@@ -278,3 +287,11 @@ def test_reading_imports_only_what_it_needs(
     loaded = set(result.err.partition("MODULES")[2].split())
     assert "click" in loaded
     assert loaded & unwanted == set()
+
+
+def test_help_imports_click_and_nothing_else(prompt: Prompt) -> None:
+    result = prompt.python("-c", LIST_MODULES.format(arguments="'--help'"))
+    loaded = set(result.err.partition("MODULES")[2].split())
+    alone = prompt.python("-c", LIST_MODULES_OF_CLICK)
+    others = set(alone.err.partition("MODULES")[2].split())
+    assert loaded - others == {"tracer", "tracer.cli", "tracer.cli.program", "tracer.errors"}

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import venv
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.cli.conftest import Prompt, Ran
 from tracer import api
 from tracer.cli.switch import read_words, script_of
 from tracer.errors import OptionError
+from tracer.records import Accumulate, TraceRecord
 
 ROOT = Path(__file__).parent.parent.parent
 SWITCH = ROOT / "autograd_tracer.pth"
@@ -82,6 +84,50 @@ def test_words_say_how_and_where_to(python: str, prompt: Prompt) -> None:
     record = api.load(prompt.folder / "a b.trace").record
     assert [one.id for one in record.passes] == [3, 5]
     assert record.run.limits == "every=2 last=2"
+
+
+def test_everything_a_recording_can_be_told_has_its_word(python: str, prompt: Prompt) -> None:
+    prompt.write("train.py", TRAIN)
+    result = run(python, prompt, "train.py", TRACER="quiet torchviz library_frames follow")
+    assert result.err.startswith(" pass·#")
+    assert result.err.count("pass ends") == 5
+    assert "tracer show" not in result.err
+
+
+def load(prompt: Prompt) -> TraceRecord:
+    """Read the trace of `train.py`."""
+    return api.load(prompt.folder / "train.trace").record
+
+
+@pytest.mark.parametrize(
+    ("said", "kinds", "read"),
+    [
+        ("detail=structure", {"accumulate", "forward", "node", "pass_begin", "pass_end"}, None),
+        (
+            "detail=values:1 only=kind:accumulate every=2 last=2",
+            {"accumulate", "pass_begin", "pass_end"},
+            None,
+        ),
+    ],
+)
+def test_levels_are_the_same_by_every_door(
+    python: str, prompt: Prompt, said: str, kinds: set[str], read: float | None
+) -> None:
+    prompt.write("train.py", TRAIN)
+    words = dict(word.split("=") for word in said.split())
+    run(python, prompt, "train.py", TRACER=said)
+    switched = load(prompt)
+    options = [part for name, value in words.items() for part in (f"--{name}", value)]
+    run(python, prompt, "-m", "tracer", "run", *options, "train.py")
+    ran = load(prompt)
+    with api.trace(**words) as trace:  # type: ignore[arg-type]
+        exec(compile(textwrap.dedent(TRAIN), "train.py", "exec"), {})
+    for record in (switched, ran, trace.record):
+        assert {event.kind for event in record.events} == kinds
+        added = [e.incoming for e in record.events if isinstance(e, Accumulate)]
+        assert {one.values[0] if one.values else None for one in added if one} <= {read}
+    assert switched.run.limits == ran.run.limits == trace.record.run.limits
+    assert switched.dropped == ran.dropped == trace.record.dropped
 
 
 @pytest.mark.parametrize("said", ["0", "off", "No", ""])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from types import CodeType, FrameType, FunctionType, MappingProxyType
 from typing import Any
@@ -56,6 +56,15 @@ class SiteTable:
                 return site if site is not None else self.lookup(code, lasti, frame.f_lineno)
             frame = frame.f_back
         return None
+
+    def sites_around(self, frame: FrameType | None) -> Iterator[Site]:
+        """Find the sites of all user frames, from `frame` outward."""
+        while frame is not None:
+            code = frame.f_code
+            places = self._places[id(code)] if id(code) in self._places else self._admit(code)
+            if places is not None:
+                yield places.get(frame.f_lasti) or self.lookup(code, frame.f_lasti, frame.f_lineno)
+            frame = frame.f_back
 
     def lookup(self, code: CodeType, lasti: int, line: int | None) -> Site:
         """Find the site of the instruction at byte offset `lasti`, on the line Python reports."""

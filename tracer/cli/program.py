@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -50,6 +49,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which name may have been meant."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches  # costs more than this module does
+
             near = get_close_matches(args[0], COMMANDS, n=1)
             hint = f"Did you mean `tracer {near[0]}`?" if near else "`tracer --help` lists them."
             ctx.fail(f"no command `{args[0]}`. {hint}")

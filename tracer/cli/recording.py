@@ -66,7 +66,9 @@ class Recording:
 
 
 def _selection(fields: Mapping[str, tuple[str, ...]]) -> Selection:
-    return Selection(kinds=fields["kinds"], names=fields["names"], modules=fields["modules"])
+    """The events to print; an empty mapping stands for all of them."""
+    kinds, names, modules = (fields.get(name, ()) for name in ("kinds", "names", "modules"))
+    return Selection(kinds=kinds, names=names, modules=modules)
 
 
 def uncaught_exception() -> Uncaught:

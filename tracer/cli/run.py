@@ -41,7 +41,11 @@ Examples:
     help="Where the trace goes.  [default: SCRIPT.trace in this folder]",
 )
 @click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
-@click.option("--every", metavar="N", help="Record the first backward pass, and every N-th after.")
+@click.option(
+    "--every",
+    metavar="N",
+    help="Record the first pass of each backward call in the program, and every N-th after it.",
+)
 @click.option(
     "--only",
     metavar="WHAT",

@@ -2,6 +2,7 @@
 
 TRACER=1 python train.py
 TRACER="every=10 max_bytes=100MB output=first.trace" python train.py
+TRACER="library_frames follow" python train.py
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tracer.errors import OptionError
 from tracer.records.limits import OPTIONS
 
 _ON = ("1", "on", "yes", "true")
-_FLAGS = ("torchviz", "quiet")
+_FLAGS = ("torchviz", "library_frames", "follow", "quiet")
 _WITH_VALUE = "WX"
 _OWN = ("tracer", "torch")
 
@@ -36,10 +37,11 @@ def switched_job(said: str, folder: Path) -> Job | None:
     target, is_module, count = started
     output = words.pop("output", "")
     shown = _free(_of_rank(Path(output) if output else default_output(target, is_module=is_module)))
-    torchviz, quiet = (bool(words.pop(flag, "")) for flag in _FLAGS)
+    torchviz, library_frames, follow, quiet = (bool(words.pop(flag, "")) for flag in _FLAGS)
     return Job(
         script=target, words=count, output=str(folder / shown), shown=str(shown), limits=words,
-        torchviz=torchviz, quiet=quiet, switched=True,
+        follow={} if follow else None, torchviz=torchviz, library_frames=library_frames,
+        quiet=quiet, switched=True,
     )  # fmt: skip
 
 

@@ -30,8 +30,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 class Limits:
     """What of a run is recorded; the default is all of it. Made and checked by `limits`.
 
-    Of passes, the first and every `every`-th after it; of these the `last` ones stay (0: all), and
-    as many as `max_bytes` hold (0: no bound). `only` says which nodes, leaves and kinds of event.
+    Of the passes from each backward call, the first and every `every`-th after it; of these the
+    `last` ones stay (0: all), and as many as `max_bytes` hold (0: no bound). `only` says which
+    nodes, leaves and kinds of event.
     `detail` is what is kept of a tensor: `structure` reads none, `statistics` and `values` also
     keep whole those of `elements` or fewer.
     """
