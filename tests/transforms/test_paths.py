@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +41,15 @@ def test_all_paths_share_one_part_of_the_graph() -> None:
     assert (found.count, found.turned, found.sources, found.targets) == (2, False, (0,), (6,))
     assert found.part == Part(found.nodes, (0, 6), ("2 paths from 0 to x",))
     assert as_nodes(found) == [[0, 1, 3, 6], [0, 1, 4, 6]]
+    assert found.over == {edge: 2 if edge.source == 0 else 1 for edge in found.edges}
+
+
+def test_the_shortest_paths_come_first() -> None:
+    tape = Tape()
+    x = tape.leaf("x")
+    far = tape.op("Exp", tape.op("Sin", tape.op("Cos", x)))
+    graph = tape.graph(tape.op("Add", far, tape.op("Mul", tape.op("Neg", x), x)))
+    assert [len(path) for path in paths(graph, 0, "x", first=9).first] == [2, 3, 4]
 
 
 def test_edges_beside_one_another_are_different_paths() -> None:
@@ -99,4 +110,6 @@ def test_the_count_is_that_of_the_paths_walked(inputs: list[list[int]]) -> None:
     graph = tape.graph(values[-1])
     found = paths(graph, 0, "x", first=10_000)
     assert found.count == len(found.first) == len(set(found.first))
-    assert {edge for path in found.first for edge in path} == set(found.edges)
+    assert [len(path) for path in found.first] == sorted(len(path) for path in found.first)
+    assert found.over == Counter(edge for path in found.first for edge in path)
+    assert set(found.over) == set(found.edges)

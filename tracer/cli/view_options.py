@@ -30,7 +30,9 @@ _OPTIONS = (
     click.option(
         "--radius", metavar="N", type=click.IntRange(0), help="How near, in edges.  [default: 2]"
     ),
-    click.option("--path", "ends", metavar="A B", nargs=2, help="Show all paths between two such."),
+    click.option(
+        "--path", "ends", metavar="A B", nargs=2, help="Show all paths between two, and their part."
+    ),
     click.option("--upstream", metavar="NAME", help="Show all that a gradient passes before it."),
     click.option("--downstream", metavar="NAME", help="Show all that a gradient passes after it."),
     click.option("--color", metavar="BY", help=f"Colour boxes by {', '.join(COLORS)}."),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from tracer.records import words
 from tracer.records.diagram import Box, Line, LineRole, Role, State
-from tracer.records.events import GradRead, GradWrite, HookRun
+from tracer.records.events import GradWrite, HookRun
 from tracer.records.graph import Node, NodeKind, Site
 from tracer.records.passes import PassView
 from tracer.records.tensors import Gradient
 from tracer.transforms.leaf_stories import LeafStory
+from tracer.transforms.scene import Scene
 
 NODE_ROLES = {
     NodeKind.OPERATION: Role.OPERATION,
@@ -22,26 +21,6 @@ NODE_ROLES = {
 """What the box of a node stands for."""
 
 _LONGEST_TITLE = 52
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the boxes of one picture share: the pass, the leaves' stories, when hooks were removed,
-    which nodes' `.grad` was read in vain, which sites ran more than once, and whether to list what
-    nodes save."""
-
-    view: PassView
-    titles: tuple[str, ...]
-    main_file: str
-    stories: dict[int, LeafStory]
-    removed: dict[int, Site | None] = field(default_factory=dict)
-    reads: dict[int, GradRead] = field(default_factory=dict)
-    repeated: frozenset[int] = frozenset()
-    with_saved: bool = False
-
-    def place(self, site: Site | None) -> str:
-        """`line 7`, or `model.py:7` in another file than the script's."""
-        return words.place(site, beside=self.main_file)
 
 
 def node_box(scene: Scene, node: Node) -> Box:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from tracer.records import words
 from tracer.records.diagram import Arrow, Box, Line, LineRole, Role
 from tracer.records.graph import Edge
-from tracer.transforms.boxes import Scene
 from tracer.transforms.chains import Chains
 from tracer.transforms.folding import Folding
 from tracer.transforms.joint_arrows import joint_arrow
+from tracer.transforms.scene import Scene
 from tracer.transforms.tallies import norms_of
 
 _LONGEST_NAME = 40
@@ -40,7 +40,7 @@ class Carries:
                 way = ways[around, joined.target]
                 self._arriving[joined.target] += joined.members
                 for (door, _), edges in chains.by_doors(joined.members).items():
-                    arrow = joint_arrow(scene.view, (door, way), edges, carried=True)
+                    arrow = joint_arrow(scene, (door, way), edges, carried=True)
                     self.arrows.append(arrow)
 
     def lines_of(self, group: int) -> list[Line]:
@@ -48,7 +48,7 @@ class Carries:
         edges = self._arriving.get(group)
         if not edges:
             return []
-        norms = norms_of(map(self._scene.view.contribution, edges))
+        norms = norms_of(map(self._scene.flowed, edges))
         return [Line(LineRole.NOTE, f"↻ {norms.text or 'nothing'} from the one before")]
 
     def _add_way(self, around: int, target: int) -> str:

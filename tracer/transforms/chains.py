@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from tracer.records import words
 from tracer.records.diagram import Arrow, Box, Flow, State
 from tracer.records.events import HookRun
-from tracer.records.graph import Edge, Graph
+from tracer.records.graph import Edge
 from tracer.records.passes import PassView
 from tracer.records.tensors import Gradient
-from tracer.transforms.boxes import Scene, hook_box, input_hooks, posthooks, prehooks, seed_box
+from tracer.transforms.boxes import hook_box, input_hooks, posthooks, prehooks, seed_box
+from tracer.transforms.paths import counted
+from tracer.transforms.scene import Scene
 
 
 class Chains:
@@ -90,16 +92,17 @@ class Chains:
                 self.arrows.append(gradient_arrow(f"s{number}", target, given, text=""))
 
 
-def edge_arrow(view: PassView, edge: Edge, chains: Chains) -> Arrow:
+def edge_arrow(scene: Scene, edge: Edge, chains: Chains) -> Arrow:
     """Draw what flowed over one edge, or that nothing did."""
     source, target = chains.out_of(edge.source), chains.into(edge.target, edge.input_nr)
-    gradient = view.contribution(edge)
+    gradient = scene.flowed(edge)
     if gradient is not None:
-        return gradient_arrow(source, target, gradient, where=_ends(view.graph, edge))
-    run = view.runs.get(edge.source)
+        mixed = f"{words.tensor(gradient)} *" if scene.is_mixed(edge) else None
+        return gradient_arrow(source, target, gradient, text=mixed, where=_where(scene, edge))
+    run = scene.view.runs.get(edge.source)
     return Arrow(
         source, target, "None" if run is not None and run.end_ns is not None else "", Flow.PART,
-        tooltip=f"no gradient flowed here\n{_ends(view.graph, edge)}", state=State.IDLE,
+        tooltip=f"no gradient flowed here\n{_where(scene, edge)}", state=State.IDLE,
     )  # fmt: skip
 
 
@@ -121,6 +124,9 @@ def gradient_arrow(
     )  # fmt: skip
 
 
-def _ends(graph: Graph, edge: Edge) -> str:
-    source, target = graph.nodes[edge.source], graph.nodes[edge.target]
-    return f"from {source.name} (output {edge.slot}) to {target.name} (input {edge.input_nr})"
+def _where(scene: Scene, edge: Edge) -> str:
+    nodes = scene.view.graph.nodes
+    source, target = nodes[edge.source], nodes[edge.target]
+    ends = f"from {source.name} (output {edge.slot}) to {target.name} (input {edge.input_nr})"
+    paths = scene.paths_over.get(edge, 0)
+    return f"{ends}\non {counted(paths)} of those asked for" if paths else ends

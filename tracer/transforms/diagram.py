@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tracer.records import words
 from tracer.records.diagram import Arrow, Box, Diagram, Role, State, Title
@@ -12,7 +13,7 @@ from tracer.records.graph import Graph, Site
 from tracer.records.passes import PassView, events_around, main_file, view_pass
 from tracer.records.trace import TraceRecord
 from tracer.records.view import View
-from tracer.transforms.boxes import Scene, node_box
+from tracer.transforms.boxes import node_box
 from tracer.transforms.chains import Chains, edge_arrow
 from tracer.transforms.collection import no_collection
 from tracer.transforms.cuts import CutPicture, draw_cuts
@@ -21,6 +22,7 @@ from tracer.transforms.folded import Drawing, draw_folded
 from tracer.transforms.leaf_stories import leaf_stories
 from tracer.transforms.module_regions import module_regions
 from tracer.transforms.parts import part_of
+from tracer.transforms.scene import Scene
 from tracer.transforms.shading import shade
 
 _MANY = 24  # boxes, or twice as many nodes, from which on a picture is coloured by norm
@@ -42,6 +44,8 @@ def _diagram(trace: TraceRecord, pass_id: int, wishes: View) -> Diagram:
     scene = _scene(trace, pass_id, wishes)
     view = scene.view
     part = part_of(view, wishes)
+    if part is not None:
+        scene = replace(scene, shares=part.shares, paths_over=part.paths_over)
     cuts = CutPicture()
     if part is not None or _is_to_fold(view.graph, wishes):
         drawing = draw_folded(scene, fold(view.graph, wishes, part))
@@ -68,7 +72,7 @@ def _draw_nodes(scene: Scene) -> Drawing:
     view = scene.view
     chains = Chains(scene, {node.id: f"n{node.id}" for node in view.graph.nodes})
     boxes = [*chains.seed_boxes, *(node_box(scene, node) for node in view.graph.nodes)]
-    arrows = [*chains.arrows, *(edge_arrow(view, edge, chains) for edge in view.graph.edges)]
+    arrows = [*chains.arrows, *(edge_arrow(scene, edge, chains) for edge in view.graph.edges)]
     regions = module_regions((node, f"n{node.id}") for node in view.graph.nodes)
     return Drawing((*boxes, *chains.boxes), tuple(arrows), regions)
 

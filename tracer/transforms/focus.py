@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tracer.records import words
 from tracer.records.graph import Edge, Graph, Root
@@ -13,11 +13,17 @@ from tracer.transforms.find import find_nodes
 @dataclass(frozen=True, slots=True)
 class Part:
     """Some of a graph's nodes, ascending, the `targets` among them that were asked for, and, in
-    words, what part it is and what there is to say of it."""
+    words, what part it is and what there is to say of it.
+
+    Of paths, `shares` tells by node how much of what it received came along them (see
+    `shares.Shares`), and `paths_over` how many lead over an edge.
+    """
 
     nodes: tuple[int, ...]
     targets: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    shares: Mapping[int, float | None] = field(default_factory=dict)
+    paths_over: Mapping[Edge, int] = field(default_factory=dict)
 
 
 def focus(graph: Graph, target: int | str, radius: int = 2) -> Part:

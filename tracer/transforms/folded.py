@@ -20,7 +20,6 @@ from tracer.records.diagram import (
 from tracer.records.graph import Node
 from tracer.transforms.boxes import (
     NODE_ROLES,
-    Scene,
     grad_change,
     node_box,
     node_tooltip,
@@ -31,6 +30,7 @@ from tracer.transforms.chains import Chains, edge_arrow
 from tracer.transforms.folding import Folding, Group
 from tracer.transforms.joint_arrows import joint_arrow
 from tracer.transforms.levels import GroupKind
+from tracer.transforms.scene import Scene
 from tracer.transforms.tallies import Norms, Tally, tally
 
 _LONGEST_TITLE = 52
@@ -256,10 +256,10 @@ def _arrows(scene: Scene, folding: Folding, chains: Chains) -> list[Arrow]:
         if joined.carried:
             continue
         if all(_is_single(folding.groups[end]) for end in (joined.source, joined.target)):
-            arrows += [edge_arrow(scene.view, edge, chains) for edge in joined.members]
+            arrows += [edge_arrow(scene, edge, chains) for edge in joined.members]
             continue
         for ends, edges in chains.by_doors(joined.members).items():
-            arrows.append(joint_arrow(scene.view, ends, edges))
+            arrows.append(joint_arrow(scene, ends, edges))
     return arrows
 
 
