@@ -103,16 +103,102 @@ def test_freezing_a_leaf_cuts_it() -> None:
     assert (cut.kind, cut.tensors) == ("requires_grad_(False)", ("x",))
 
 
-def test_a_new_leaf_made_from_a_detached_tensor_tells_where_that_was() -> None:
+NEW_LEAVES: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "y.detach().requires_grad_()": (lambda y: y.detach().requires_grad_(), "y.detach()"),
+    "y.detach().clone().requires_grad_()": (
+        lambda y: y.detach().clone().requires_grad_(),
+        "y.detach()",
+    ),
+    "(y.data.double() + 1).requires_grad_()": (
+        lambda y: (y.data.double() + 1).requires_grad_(),
+        "y.data",
+    ),
+    "torch.zeros(2).copy_(y.detach()).requires_grad_()": (
+        lambda y: torch.zeros(2).copy_(y.detach()).requires_grad_(),
+        "y.detach()",
+    ),
+    "torch.from_numpy(y.detach().numpy()).requires_grad_()": (
+        lambda y: torch.from_numpy(y.detach().numpy()).requires_grad_(),
+        "y.detach()",
+    ),
+    "torch.tensor(y).requires_grad_()": (
+        lambda y: torch.tensor(y).requires_grad_(),
+        "torch.tensor(y)",
+    ),
+    "torch.no_grad()(lambda: y * 2)().requires_grad_()": (
+        lambda y: torch.no_grad()(lambda: y * 2)().requires_grad_(),
+        "y * 2",
+    ),
+    "torch.nn.Parameter(y.detach().clone())": (
+        lambda y: torch.nn.Parameter(y.detach().clone()),
+        "y.detach()",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+@pytest.mark.parametrize("expression", NEW_LEAVES)
+def test_a_new_leaf_tells_where_the_history_of_its_values_was_lost(expression: str) -> None:
+    making, severing = NEW_LEAVES[expression]
     with tracer.trace() as trace:
-        x = torch.ones(2, requires_grad=True)
-        y = x.detach()
-        y.requires_grad_()
-    (detached, _), (leaf, text) = cuts(trace.record)
-    assert (detached.kind, leaf.kind, leaf.tensors) == ("detach", "new leaf", ("x",))
-    assert text == "y.requires_grad_()"
+        y = torch.ones(2, requires_grad=True) * 1.5
+        making(y)
+    (lost, where), (leaf, text) = cuts(trace.record)
+    assert (lost.tensors, where) == (("y",), severing)
+    assert (leaf.kind, leaf.tensors, text) == ("new leaf", ("y",), expression)
     assert leaf.region is not None
-    assert leaf.region.expression == "x.detach()"
+    assert leaf.region.expression == severing
+
+
+def test_a_parameter_made_of_a_result_is_a_new_leaf() -> None:
+    with tracer.trace() as trace:
+        y = torch.ones(2, requires_grad=True) * 1.5
+        torch.nn.Parameter(y)
+    ((leaf, text),) = cuts(trace.record)
+    assert (leaf.kind, leaf.tensors, text) == ("new leaf", ("y",), "torch.nn.Parameter(y)")
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+def test_a_copy_that_requires_a_gradient_cuts_all_the_same() -> None:
+    with tracer.trace() as trace:
+        y = torch.ones(2, requires_grad=True) * 1.5
+        torch.tensor(y, requires_grad=True)
+        y.new_tensor(y)
+    kinds = [(cut.kind, cut.tensors) for cut, _ in cuts(trace.record)]
+    assert kinds == [("new tensor", ("y",))] * 2
+
+
+def test_a_leaf_of_other_values_is_no_new_leaf() -> None:
+    with tracer.trace() as trace:
+        y = torch.ones(2, requires_grad=True) * 1.5
+        torch.zeros_like(y.detach()).requires_grad_()
+        torch.nn.Linear(2, 2)
+        torch.ones(2).requires_grad_()
+    assert [cut.kind for cut, _ in cuts(trace.record)] == ["detach"]
+
+
+def test_an_operation_in_place_that_makes_no_node_is_told_and_may_cut() -> None:
+    with tracer.trace() as trace:
+        y = torch.ones(2, requires_grad=True) * 1.5
+        mean = torch.zeros(2)
+        mean.add_(1)
+        torch.add(mean, 1, out=mean)
+        mean[0] = 3
+        with torch.no_grad():
+            mean.mul_(0.9).add_(y)
+    told = [
+        (event.site.expression, event.cut and event.cut.kind)
+        for event in trace.record.events
+        if isinstance(event, Forward) and event.site is not None and "mean" in str(event.site)
+    ]
+    assert told == [
+        ("torch.zeros(2)", None),
+        ("mean.add_(1)", None),
+        ("torch.add(mean, 1, out=mean)", None),
+        ("mean[0] = 3", None),
+        ("mean.mul_(0.9)", None),
+        ("mean.mul_(0.9).add_(y)", "no_grad"),
+    ]
 
 
 class Cube(torch.autograd.Function):

@@ -123,19 +123,63 @@ def test_a_grad_written_through_its_data_is_the_leafs() -> None:
     ]
 
 
-def test_clearing_and_clipping_say_how() -> None:
+@pytest.mark.parametrize("foreach", [True, False])
+def test_clearing_and_clipping_say_how(*, foreach: bool) -> None:
     with tracer.trace() as trace:
         x = leaf()
         sgd = torch.optim.SGD([x])
         (x * 2).sum().backward()
-        nn.utils.clip_grad_value_([x], 0.5)
+        nn.utils.clip_grad_norm_([x], 1.0, foreach=foreach)
+        nn.utils.clip_grad_value_([x], 0.5, foreach=foreach)
         sgd.zero_grad(set_to_none=False)
         sgd.zero_grad()
+    (found,) = {event.site and event.site.expression for event in grad_writes(trace)[:1]}
+    assert found == "nn.utils.clip_grad_norm_([x], 1.0, foreach=foreach)"
+    ways = [how for how, _, _ in told(trace.record)]
+    by_value = ["clip_grad_value_"] * (2 if foreach else 1)  # one bound, then the other
+    assert ways == ["clip_grad_norm_", *by_value, "zero_", ".grad ="]
+    assert [write[2] for write in told(trace.record)[-3:]] == [(0.5, 0.5), (0.0, 0.0), None]
+
+
+def grad_writes(trace: tracer.Trace) -> list[GradWrite]:
+    return [event for event in trace.record.events if isinstance(event, GradWrite)]
+
+
+def test_unscaling_is_the_scalers() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with tracer.trace() as trace:
+        x = leaf()
+        sgd = torch.optim.SGD([x])
+        scaler.scale((x * 2).sum()).backward()
+        scaler.step(sgd)
+    assert told(trace.record) == [("GradScaler.step", (8.0, 8.0), (2.0, 2.0))]
+
+
+def test_a_parameter_that_is_initialized_anew_has_an_entry() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        x.sum().backward()
+        nn.init.uniform_(x, 1, 1)
+    assert told(trace.record, DataWrite) == [("torch.nn.init.uniform_", (1.0, 2.0), (1.0, 1.0))]
+
+
+def test_what_nobody_saw_before_a_write_is_told_before_it() -> None:
+    with tracer.trace() as trace:
+        x = leaf()
+        x.sum().backward()
+        with torch._C.DisableTorchFunction(), torch.no_grad():  # as C++ code does
+            x.mul_(2)
+            x.grad.mul_(3)  # type: ignore[union-attr]
+        with torch.no_grad():
+            x.add_(1)
+        x.grad.zero_()  # type: ignore[union-attr]
+    assert told(trace.record, DataWrite) == [
+        (UNSEEN, (1.0, 2.0), (2.0, 4.0)),
+        ("add_", (2.0, 4.0), (3.0, 5.0)),
+    ]
     assert told(trace.record) == [
-        ("torch._foreach_clamp_min_", (2.0, 2.0), (2.0, 2.0)),
-        ("torch._foreach_clamp_max_", (2.0, 2.0), (0.5, 0.5)),
-        ("zero_", (0.5, 0.5), (0.0, 0.0)),
-        (".grad =", (0.0, 0.0), None),
+        (UNSEEN, (1.0, 1.0), (3.0, 3.0)),
+        ("zero_", (3.0, 3.0), (0.0, 0.0)),
     ]
 
 

@@ -53,6 +53,14 @@ KEPT: dict[str, list[Instruction]] = {
         ("backward", [-1], "r"),
         ("backward", [1], "r"),
     ],
+    "a hook changes only the signs of zeros and NaNs": [
+        ("leaf", "f32", 4, 0),
+        ("unary", "argmax", 0),
+        ("binary", "div", 0, 0),
+        ("tensor_hook", 0, "negate"),
+        ("backward", [-1], "r"),
+        ("backward", [-2, -1], "rs"),
+    ],
     "a hook on two tensors waits for both": [
         ("leaf", "f64", 1, 2),
         ("binary", "div", 3, 1),

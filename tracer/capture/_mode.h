@@ -22,24 +22,32 @@ static int is_tensor(PyObject *object)
     return answer == 1;
 }
 
-/* Whether a tensor among these, or in a list or tuple among them, satisfies `test`; -1 on error. */
-static int any_tensor(PyObject *objects, int (*test)(PyObject *), int depth)
+/* Whether a tensor among these, or in a list or tuple among them, satisfies `test(tensor, with)`; -1 on error. */
+static int any_tensor(PyObject *objects, int (*test)(PyObject *, PyObject *), PyObject *with, int depth)
 {
     int is_tuple = PyTuple_Check(objects);
     /* a subclass of Tensor runs code of its own, which may shorten the list */
     for (Py_ssize_t i = 0; i < (is_tuple ? PyTuple_Size(objects) : PyList_Size(objects)); i++) {
         PyObject *object = Py_NewRef(is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i));
         int found = 0;
-        if (depth && (PyTuple_Check(object) || PyList_Check(object))) found = any_tensor(object, test, 0);
-        else if (is_tensor(object)) found = test(object);
+        if (depth && (PyTuple_Check(object) || PyList_Check(object))) found = any_tensor(object, test, with, 0);
+        else if (is_tensor(object)) found = test(object, with);
         Py_DECREF(object);
         if (found) return found;
     }
     return 0;
 }
 
-static int requires_grad(PyObject *tensor) { return ask(tensor, s_requires_grad, 0); }
-static int is_any(PyObject *tensor) { return 1; }
+static int requires_grad(PyObject *tensor, PyObject *unused) { return ask(tensor, s_requires_grad, 0); }
+static int is_any(PyObject *tensor, PyObject *unused) { return 1; }
+
+static int is_known(PyObject *tensor, PyObject *known)
+{
+    PyObject *key = PyLong_FromVoidPtr(tensor);
+    int found = key ? PyDict_Contains(known, key) : -1;
+    Py_XDECREF(key);
+    return found;
+}
 
 /* What an operation that made no node is to us: 0 nothing, 1 an event that names it, 2 for Python to
  * look into (it may have cut history, or ran where gradients are off), -1 on error. */
@@ -50,14 +58,14 @@ static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *r
     int off = enabled != Py_True;
     Py_DECREF(enabled);
     if (off) return self->stepping ? 0 : 2;
-    int carries = any_tensor(args, requires_grad, 1);
+    int carries = any_tensor(args, requires_grad, NULL, 1);
     if (!carries && kwargs) {
         PyObject *values = PyDict_Values(kwargs);
-        carries = values ? any_tensor(values, requires_grad, 1) : -1;
+        carries = values ? any_tensor(values, requires_grad, NULL, 1) : -1;
         Py_XDECREF(values);
     }
     if (carries) return carries < 0 ? -1 : 2;
-    if (PyTuple_Check(result) || PyList_Check(result)) return any_tensor(result, is_any, 0);
+    if (PyTuple_Check(result) || PyList_Check(result)) return any_tensor(result, is_any, NULL, 0);
     return is_tensor(result);
 }
 
@@ -68,6 +76,17 @@ static int call_plain(Mode *self, Op *op, PyObject *args, PyObject *kwargs, PyOb
     PyObject *done = PyObject_CallFunction(self->plain, "IOOOIKL", op->id, args, kwargs ? kwargs : Py_None, result,
                                            (unsigned int)site, (unsigned long long)++self->tape->seq,
                                            (long long)(begin - self->tape->origin));
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* Tell when a tensor that had lost its history goes into an operation: what comes of it has none either. */
+static int tell_derived(Mode *self, Op *op, PyObject *args, PyObject *result)
+{
+    if (!self->severed || !PyDict_Check(self->severed) || !PyDict_Size(self->severed)) return 0;
+    int found = any_tensor(args, is_known, self->severed, 1);
+    if (found <= 0) return found;
+    PyObject *done = PyObject_CallFunction(self->derived, "IOO", op->id, args, result);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
@@ -144,11 +163,12 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     }
     if (high > low) {
         failed |= log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
-    } else if (!failed && !op->before && op->action == OBSERVE) {
-        PyObject *guard = quiet();
-        int weight = guard ? weigh_plain(self, own_args, kwargs, result) : -1;
+    } else if (!failed && ((op->action == OBSERVE && !op->before) || (op->action == WRITE && simple == 1 && !leaf))) {
+        PyObject *guard = quiet(), *gives = op->action == WRITE ? PyTuple_GetItem(own_args, 0) : result;
+        int weight = guard ? weigh_plain(self, own_args, kwargs, gives) : -1;
         if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin) < 0;
-        if (weight == 2) failed = call_plain(self, op, own_args, kwargs, result, begin) < 0;
+        if (weight == 0 || weight == 1) failed |= tell_derived(self, op, own_args, gives) < 0;
+        if (weight == 2) failed = call_plain(self, op, own_args, kwargs, gives, begin) < 0;
         loud(guard);
         if (weight < 0) failed = 1;
     }
@@ -242,6 +262,8 @@ static PyMethodDef mode_methods[] = {
 };
 static PyMemberDef mode_members[] = {
     {"book", T_OBJECT, offsetof(Mode, book), 0, NULL},
+    {"severed", T_OBJECT, offsetof(Mode, severed), 0, NULL},
+    {"derived", T_OBJECT, offsetof(Mode, derived), 0, NULL},
     {"ran", T_OBJECT, offsetof(Mode, ran), 0, NULL},
     {"stepping", T_UINT, offsetof(Mode, stepping), 0, NULL},
     {"round", T_UINT, offsetof(Mode, round), 0, NULL},

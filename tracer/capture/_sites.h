@@ -114,6 +114,8 @@ typedef struct {
     PyObject *describe;    /* describe(function) -> Op */
     PyObject *is_user;     /* is_user(code) -> bool */
     PyObject *site;        /* site(code, lasti, line) -> id */
+    PyObject *severed;     /* dict: tensors without history that an operation had, by identity, or None */
+    PyObject *derived;     /* derived(op, args, result): one of those went into an operation */
     PyObject *ran;         /* ran(site, call): a site ran more often in a round than ever, or None */
     PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
     PyObject *fault;
@@ -143,6 +145,8 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
     Py_VISIT(self->is_user);
     Py_VISIT(self->site);
     Py_VISIT(self->ran);
+    Py_VISIT(self->severed);
+    Py_VISIT(self->derived);
     Py_VISIT(self->plain);
     Py_VISIT(self->fault);
     return 0;
@@ -157,6 +161,8 @@ static int mode_clear(Mode *self)
     Py_CLEAR(self->is_user);
     Py_CLEAR(self->site);
     Py_CLEAR(self->ran);
+    Py_CLEAR(self->severed);
+    Py_CLEAR(self->derived);
     Py_CLEAR(self->plain);
     Py_CLEAR(self->fault);
     return 0;

@@ -17,7 +17,11 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
         return PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) == Py_None &&
                !self->now[tape_thread(self->tape)].pass;
     }
-    if (*leaf) return 1;
+    if (*leaf) { /* one that changed while nobody looked is for Python, which tells of that first */
+        long long version, pointer;
+        read_mark(target, &version, &pointer);
+        return version == (*leaf)->version && pointer == (*leaf)->pointer;
+    }
     int concerned = may_concern(self->book, target);
     return concerned < 0 ? -1 : !concerned;
 }
@@ -89,12 +93,7 @@ static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *b
 
 static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer *before)
 {
-    if (op->action == WRITE) {
-        long long version, pointer;
-        read_mark(tensor, &version, &pointer);
-        if (version == leaf->version && pointer == leaf->pointer) return copy_buffer(before, &leaf->data);
-        return put_entry(self->tape, before, tensor, leaf->meta);
-    }
+    if (op->action == WRITE) return copy_buffer(before, &leaf->data);
     PyObject *grad = PyObject_GetAttr(tensor, s_grad);
     if (!grad) return -1;
     int failed = put_entry(self->tape, before, grad, leaf->meta) < 0;

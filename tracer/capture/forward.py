@@ -13,6 +13,7 @@ from tracer.capture.grad_modes import GradModes, current_grad_mode
 from tracer.capture.hook_runs import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
 from tracer.capture.readings import grad_of, is_leaf, meta_of, node_behind
 from tracer.capture.references import OurRef
+from tracer.capture.severed import Loss, Severed
 from tracer.records.events import Cut, Forward, GradRead, TensorRef
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _TO_PYTHON = frozenset(
     ["item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__", "__complex__"]
     + ["__array__"]
 )
+_TO_NUMPY = ("numpy", "__array__")
 _OF_ZERO_GRADIENT = frozenset(["round", "floor", "ceil", "trunc", "fix", "sign"])
 """Functions that are differentiable by PyTorch's book, with a gradient of zero everywhere."""
 
@@ -103,7 +105,7 @@ class Operations:
         self._session = session
         self._made: dict[int, tuple[OurRef, int]] = {}
         self._names: dict[int, str] = {}
-        self._severed: dict[int, tuple[OurRef, tuple[str, ...], int]] = {}
+        self.severed = Severed()
         self.modes = GradModes(session)
 
     # ---- what a function is
@@ -231,7 +233,10 @@ class Operations:
             self._cut(".data", args[0], result)
 
     def _before_data_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        return self._session.ledger.targets(args[:1])
+        ledger = self._session.ledger
+        targets = ledger.targets(args[:1])
+        ledger.read(targets, alone=self._session.engine.idle)
+        return targets
 
     def _after_data_set(self, targets: Any, result: Any, error: BaseException | None) -> None:
         if error is None and targets:
@@ -272,33 +277,61 @@ class Operations:
             return
         if required:
             self._cut("requires_grad_(False)", tensor, tensor)
-        elif id(tensor) in self._severed and self._severed[id(tensor)][0]() is tensor:
-            _ref, names, severed_at = self._severed[id(tensor)]
-            self._cut("new leaf", tensor, tensor, names=names, region=severed_at)
+        else:
+            self._new_leaf(tensor)
+
+    def _new_leaf(self, tensor: Tensor, source: Tensor | None = None) -> None:
+        """Tell of a leaf whose values come from a tensor that had a history."""
+        loss = self.severed.find(tensor if source is None else source)
+        if loss is not None and is_leaf(tensor):
+            self._cut("new leaf", tensor, tensor, names=loss.names, region=loss.site)
+
+    def before_parameter(self, args: tuple[Any, ...], kwargs: Any) -> _Token:
+        """`nn.Parameter(x)` is called."""
+        return _Token(args[1] if len(args) > 1 else (kwargs or {}).get("data"))
+
+    def after_parameter(self, token: _Token, result: Any, error: BaseException | None) -> None:
+        """`nn.Parameter(x)` made a new leaf of what `x` holds: no function of torch's tells it."""
+        if self._session.is_recording():
+            self._guarded(self._after_parameter)(token, result, error)
+
+    def _after_parameter(self, source: Any, result: Any, error: BaseException | None) -> None:
+        if error is not None or not isinstance(source, Tensor) or not result.requires_grad:
+            return
+        if not source.requires_grad:
+            self._new_leaf(result, source)
+        elif result is not source:
+            self._cut("new leaf", source, result)
 
     def _before_write(self, args: tuple[Any, ...], kwargs: Any) -> Any:
-        out = kwargs.get("out") if kwargs else None
-        written = list(tensors_in(args[:1] if out is None else (out,)))
+        kwargs = kwargs or {}
+        out = kwargs.get("out")
+        first = args[:1] or (kwargs.get("tensor", kwargs.get("input")),)
+        written = list(tensors_in(first if out is None else (out,)))
         session = self._session
-        if session.live_pass() is not None:
-            for tensor in written:
-                state = session.ledger.find(tensor)
-                if state is not None:
-                    session.settle(state)
-        return written, session.ledger.targets(written)
+        targets = session.ledger.targets(written)
+        for target in targets:
+            session.settle(target.state)
+        session.ledger.read(targets, alone=session.engine.idle)
+        return written, targets, (*args, *kwargs.values())
 
     def _after_write(self, qualified: str) -> After:
         how = qualified.removeprefix("Tensor.")
         how_id = self._session.saved_writes.id_of(how)
+        op = self._session.recorder.writer.string(qualified)
 
         def after(call: Any, result: Any, error: BaseException | None) -> None:
-            if error is None:
-                written, targets = call
-                session = self._session
-                for tensor in written:
-                    session.mode.note_written(tensor, how_id)
-                if targets:
-                    session.ledger.written(targets, session.writer_name(how), session.mode.here())
+            if error is not None:
+                return
+            written, targets, given = call
+            session = self._session
+            for tensor in written:
+                session.mode.note_written(tensor, how_id)
+            if targets:
+                session.ledger.written(targets, session.writer_name(how), session.mode.here())
+            elif not session.in_optimizer() and not _made_nodes(written):
+                site, tape = session.mode.here(), session.recorder.tape
+                self.plain(op, given, None, written, site, tape.next_seq(), tape.now())
 
         return after
 
@@ -345,16 +378,18 @@ class Operations:
         self._names[op] = name
         names = names or (recorder.tensor_name(source),)
         site, seq, t_ns = self._session.mode.here(), recorder.tape.next_seq(), recorder.tape.now()
-        if result is not source:
-            self._sever(result, names, site)
+        if result is not source and kind != "new leaf":
+            self.severed.lose(result, Loss(names, site))
         cut = Cut(kind, names, recorder.site(region))
         self._emit(op, (source,), (result,), site, seq, t_ns, cut)
 
-    def _sever(self, tensor: Tensor, names: tuple[str, ...], site: int) -> None:
-        """Remember a tensor that lost its history: becoming a leaf is worth telling then."""
-        if len(self._severed) > 4096:
-            self._severed = {k: v for k, v in self._severed.items() if v[0]() is not None}
-        self._severed[id(tensor)] = (OurRef(tensor), names, site)
+    def derived(self, op: int, args: tuple[Any, ...], result: Any) -> None:
+        """An operation, which the core has recorded, computed from tensors without history."""
+        name = self._names[op].rpartition(".")[2]
+        if name in _TO_NUMPY:
+            self.severed.pass_into_array(args[0], result)
+        elif not _asks_for_shape(name):
+            self.severed.pass_on(tensors_in(args), tensors_in((result,)))
 
     def plain(
         self,
@@ -376,6 +411,11 @@ class Operations:
         with torch._C.DisableTorchFunction():
             inputs = tuple(tensors_in((*args, *kwargs.values()) if kwargs else args))
             cut = self._cut_of(name, inputs, outputs)
+            if cut is not None:
+                for tensor in outputs:
+                    self.severed.lose(tensor, Loss(cut.tensors, site))
+            else:
+                self.derived(op, inputs, outputs or result)
             if outputs or cut is not None:
                 self._emit(op, inputs, outputs, site, seq, t_ns, cut)
 
@@ -383,19 +423,20 @@ class Operations:
         self, name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
     ) -> Cut | None:
         losing = [tensor for tensor in inputs if tensor.requires_grad]
-        if not losing or any(tensor.requires_grad for tensor in outputs):
+        copies = name in ("tensor", "new_tensor")  # may give a new leaf, which requires a gradient
+        if not losing or (any(tensor.requires_grad for tensor in outputs) and not copies):
             return None
-        if name.endswith("_like") or name.startswith("new_"):
-            return None  # only its shape and dtype were asked for
+        if _asks_for_shape(name):
+            return None
         mode = current_grad_mode()
         if not self.modes.is_the_users(mode):
             return None
-        names = tuple(self._session.recorder.tensor_name(tensor) for tensor in losing)
+        names = tuple(dict.fromkeys(map(self._session.recorder.tensor_name, losing)))
         if mode != "grad":
             return Cut(mode, names, self.modes.region())
         if name in _TO_PYTHON:
-            return Cut("numpy" if name in ("numpy", "__array__") else "item", names)
-        return Cut("new tensor" if name == "tensor" else "not differentiable", names)
+            return Cut("numpy" if name in _TO_NUMPY else "item", names)
+        return Cut("new tensor" if copies else "not differentiable", names)
 
     def _emit(
         self,
@@ -442,6 +483,16 @@ class Operations:
             self._made = {key: held for key, held in self._made.items() if held[0]() is not None}
         self._made[id(tensor)] = (OurRef(tensor), seq)
         return TensorRef(meta_of(tensor), seq)
+
+
+def _made_nodes(written: Iterable[Tensor]) -> bool:
+    """Whether the operation that has just written to these tensors is part of a graph."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in written)
+
+
+def _asks_for_shape(name: str) -> bool:
+    """Whether a function takes shape and dtype of a tensor, and none of its values."""
+    return name.endswith("_like") or (name.startswith("new_") and name != "new_tensor")
 
 
 def _writes(name: str) -> bool:

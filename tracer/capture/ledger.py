@@ -145,14 +145,31 @@ class Ledger:
     # ---- what user code writes
 
     def targets(self, tensors: Iterable[Tensor]) -> list[Target]:
-        """Which leaves an in-place operation on these tensors writes, and what they hold now."""
+        """Which leaves an in-place operation on these tensors writes."""
         found: dict[tuple[int, bool], Target] = {}  # one leaf can be given twice, as views too
         for tensor in tensors:
             target = self._target(tensor)
-            if target is not None and (target.state.id, target.is_grad) not in found:
-                target.before = self._observed(target)
-                found[target.state.id, target.is_grad] = target
+            if target is not None:
+                found.setdefault((target.state.id, target.is_grad), target)
         return list(found.values())
+
+    def read(self, targets: Iterable[Target], *, alone: bool) -> None:
+        """Read what is about to be written to; `alone`: no pass is running that may write too."""
+        for target in targets:
+            target.before = self._observed(target)
+            if alone:
+                self._enter_unseen(target)
+
+    def _enter_unseen(self, target: Target) -> None:
+        """Enter what nobody saw being written since a leaf was last looked at."""
+        state, now = target.state, target.before
+        known = bytes(state.grad if target.is_grad else state.data)
+        if state.ref() is None or same_entry(now, known):
+            return
+        if target.is_grad:
+            self._unseen(state, known, now)
+        else:
+            self._recorder.data_write(state.id, UNSEEN, known, now, 0)
 
     def _target(self, tensor: Tensor) -> Target | None:
         state = self.find(tensor)

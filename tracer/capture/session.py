@@ -36,6 +36,7 @@ from tracer.capture.saved_writes import SavedWrites
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
 from tracer.capture.swaps import Swaps
+from tracer.capture.writers import function_that_writes
 from tracer.records.events import UNSEEN, Mark, OptimizerStep, Pause
 from tracer.records.graph import Site
 from tracer.records.limits import ALL_THERE_IS, Limits
@@ -115,6 +116,8 @@ class Session:
         self.loops = LoopBook(self.sites, self.recorder.site)
         self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
+        self.mode.severed = self.operations.severed.known
+        self.mode.derived = self.operations.derived
         self.recorder.stop = self.stop
         self.recorder.text_of = self.sites.text_of
 
@@ -157,6 +160,9 @@ class Session:
                 method, self.operations.before_inference, self.operations.after_inference
             )
             self.replace(torch.inference_mode, name, changed)
+        make = torch.nn.Parameter.__dict__["__new__"].__func__
+        changed = Around(make, self.operations.before_parameter, self.operations.after_parameter)
+        self.replace(torch.nn.Parameter, "__new__", staticmethod(changed))
         bootstrap = threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
         self.replace(
             threading.Thread,
@@ -472,8 +478,11 @@ class Session:
         return bool(self.optimizer) and not torch.is_grad_enabled()
 
     def writer_name(self, how: str) -> str:
-        """Who writes: the optimizer while it steps, else the operation."""
-        return f"{self.optimizer[-1]}.step" if self.in_optimizer() else how
+        """Who writes: the optimizer while it steps, else a function of PyTorch's that writes to
+        many, else the operation."""
+        if self.in_optimizer():
+            return f"{self.optimizer[-1]}.step"
+        return function_that_writes(sys._getframe()) or how
 
     # ---- what user code may say
 

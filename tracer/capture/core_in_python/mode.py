@@ -59,6 +59,8 @@ class ModeCore:
     """The `__torch_function__` of a TorchFunctionMode."""
 
     book: Book | None
+    severed: dict[int, Any]
+    derived: Callable[[int, tuple[Any, ...], Any], object] | None
     stepping: int
     round: int
     paused: int
@@ -89,6 +91,7 @@ class ModeCore:
         self._ops, self._now, self._made = {}, {}, {}
         self._written = deque(maxlen=_WRITTEN_MOST)
         self.book = None
+        self.severed, self.derived = {}, None
         self.stepping = self.paused = self.evicted = 0
         self.round = 1
         return self
@@ -131,7 +134,10 @@ class ModeCore:
             if simple and op.action == _WRITE:
                 with self._guarded():
                     self.note_written(args[0], op.how)
-            self._enter(op, args, kwargs, result, low, begin)
+            writes = op.action == _WRITE and simple
+            is_plain = leaf is None if writes else op.action == OBSERVE and op.before is None
+            gives = args[0] if writes else result
+            self._enter(op, args, kwargs, gives, low, begin, is_plain=is_plain)
         return result
 
     def _find_op(self, function: Any) -> Op | None:
@@ -153,14 +159,22 @@ class ModeCore:
         return op
 
     def _enter(
-        self, op: Op, args: tuple[Any, ...], kwargs: Any, result: Any, low: int, begin: int
+        self,
+        op: Op,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        result: Any,
+        low: int,
+        begin: int,
+        *,
+        is_plain: bool,
     ) -> None:
         """Record a call that returned: what made nodes, and what did not."""
         try:
             high = TORCH.sequence_nr()
             if high > low:
                 self._log(op.id, low, high, self._tape.next_seq(), begin)
-            elif op.before is None and op.action == OBSERVE:
+            elif is_plain:
                 with TORCH.disable_torch_function():
                     self._enter_plain(op, args, kwargs, result, begin)
         except Exception as error:
@@ -175,16 +189,23 @@ class ModeCore:
         """Tell of an operation outside the graph: in short, or by `plain` if it may have cut."""
         if not TORCH.is_grad_enabled():
             if self.stepping:
+                self._tell_derived(op, args, result)
                 return
         elif not any(
             tensor.requires_grad for tensor in _tensors((*args, *(kwargs or {}).values()))
         ):
             if _has_tensor(result):
                 self._log(op.id, 0, 0, self._tape.next_seq(), begin)
+            self._tell_derived(op, args, result)
             return
         site = self.here()
         seq = self._tape.next_seq()
         self._plain(op.id, args, kwargs or None, result, site, seq, begin - self._tape.origin)
+
+    def _tell_derived(self, op: Op, args: tuple[Any, ...], result: Any) -> None:
+        """Tell when a tensor that had lost its history goes into an operation."""
+        if self.severed and self.derived and any(id(one) in self.severed for one in _tensors(args)):
+            self.derived(op.id, args, result)
 
     # ---- reads and writes of leaves
 
@@ -213,7 +234,8 @@ class ModeCore:
         if op.action == _SET_GRAD:
             clears = len(args) == 2 and args[1] is None
             return clears and target.is_leaf and not self._current().pass_id, leaf
-        return True, leaf
+        # one that changed while nobody looked is for the callbacks, which tell of that first
+        return read_mark(target) == leaf.mark, leaf
 
     def _may_concern(self, tensor: Any) -> bool:
         try:
@@ -247,8 +269,7 @@ class ModeCore:
 
     def _read_before(self, op: Op, leaf: Leaf, tensor: Any) -> bytes:
         if op.action == _WRITE:
-            same = read_mark(tensor) == leaf.mark
-            return leaf.data if same else self._tape.entry(tensor, leaf.meta)
+            return leaf.data
         before = self._tape.entry(tensor.grad, leaf.meta)
         if self.book is not None:
             self.book.compare_grad(leaf, before)
