@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,18 @@ def outgrow_a_limit(path: Path) -> None:
     fill_the_disk(path)
 
 
+def outrun_the_disk(path: Path) -> None:
+    """Print what memory and how many seconds 100 MB of events take while the disk is slow."""
+    flag = Path(os.environ["SLOW_WHILE"])
+    with tracer.trace(path, detail="values:5000"):
+        train(20)
+        flag.touch()
+        before, began = resident(), time.monotonic()
+        train(2500)
+        print(resident() - before, time.monotonic() - began)
+        flag.unlink()
+
+
 def run_long(path: Path) -> None:
     """Print how much memory a recording takes after many passes, and after many more."""
     weight = torch.ones(3, requires_grad=True)
@@ -92,5 +105,5 @@ def run_long(path: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     {function.__name__: function for function in (
-        kill_half_way, fill_the_disk, outgrow_a_limit, run_long,
+        kill_half_way, fill_the_disk, outgrow_a_limit, outrun_the_disk, run_long,
     )}[sys.argv[1]](Path(sys.argv[2]))  # fmt: skip

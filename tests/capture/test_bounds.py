@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from tracer import load
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run(what: str, path: Path) -> subprocess.CompletedProcess[str]:
+def run(what: str, path: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run one of the scripts to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tests.capture.bounded", what, str(path)],
@@ -23,6 +25,7 @@ def run(what: str, path: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=ROOT,
         check=True,
+        env={**os.environ, **env},
     )
 
 
@@ -95,3 +98,35 @@ def check_full(done: subprocess.CompletedProcess[str], path: Path) -> None:
     assert not trace.record.complete
     assert 0 < len(trace.passes) < 300
     assert trace.timeline(pass_id=trace.passes[0].id)
+
+
+@pytest.fixture
+def slow_disk(tmp_path: Path) -> dict[str, str]:
+    """The variables that make writes to traces slow while the file that one of them names exists.
+
+    At 20 ms for each of two writes a page, a disk takes 0.1 MB a second.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("no way to make a disk slow here")
+    library = tmp_path / "slow_disk.so"
+    source = Path(__file__).with_name("slow_disk.c")
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return {"LD_PRELOAD": str(library), "SLOW_WHILE": str(tmp_path / "slow")}
+
+
+def test_a_slow_disk_slows_no_program_and_takes_no_more_memory(
+    tmp_path: Path, slow_disk: dict[str, str]
+) -> None:
+    path = tmp_path / "run.trace"
+    grown, seconds = map(float, run("outrun_the_disk", path, **slow_disk).stdout.split())
+    assert grown < 64_000_000
+    assert seconds < 100  # a thousand to write it all
+    record = load(path).record
+    assert record.complete
+    ((reason, dropped),) = record.dropped.items()
+    assert reason == "events that came faster than the disk could take them"
+    last = max(event.seq for event in record.events)
+    assert len(record.events) + dropped == last
+    assert len(record.passes) == 2520

@@ -58,6 +58,8 @@ class Writer(Protocol):
 
     def flush(self) -> None: ...
 
+    def flush_soon(self) -> None: ...
+
 
 _PASS_BEGIN, _PASS_END, _GRAD_WRITE, _DATA_WRITE = (
     EVENT_KINDS.index(kind) + 1 for kind in (PassBegin, PassEnd, GradWrite, DataWrite)
@@ -170,7 +172,7 @@ class Recorder:
             self.writer.event(event)
             self._emitted += 1
             if self._emitted % 256 == 0 and self.writer.due():
-                self.writer.flush()
+                self.writer.flush_soon()
 
     def drain(self) -> None:
         """Hand the tape's frames on."""
@@ -181,7 +183,7 @@ class Recorder:
 
     def _spill(self) -> None:
         try:
-            self.flush()
+            self.flush_if_due()
         except Exception as error:
             self.fault(error)
 
@@ -211,7 +213,7 @@ class Recorder:
         with self.lock:
             self.drain()
             if self.writer.due():
-                self.writer.flush()
+                self.writer.flush_soon()
 
     def close(self) -> None:
         """Write out what is waiting, and let go of the tape."""

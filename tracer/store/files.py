@@ -125,6 +125,8 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     # A process that dies loses nothing that was committed; only a machine that does, could.
     connection.execute("PRAGMA synchronous = OFF")
+    # What a transaction inserts stays in memory until it is committed: it waits for the disk then.
+    connection.execute("PRAGMA cache_spill = OFF")
     return connection
 
 

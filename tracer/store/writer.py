@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tracer.records.events import Event, Hook, Leaf, Pass
 from tracer.records.graph import Graph, ModuleRef, Site
@@ -18,6 +19,7 @@ from tracer.store import rows
 from tracer.store.budget import Budget
 from tracer.store.chunks import ChunkBuffer, Span
 from tracer.store.columns import Row, plain
+from tracer.store.commits import Commits
 from tracer.store.entries import Packed
 from tracer.store.files import (
     cannot_write,
@@ -34,9 +36,12 @@ _ROW_BYTES = 100
 """About what a row takes, to know when what waits is worth a flush."""
 _MOST_WAITING = 16 << 20
 """Bytes of events that wait while the file can't be written for the moment."""
+_MOST_RECORDS_WAITING = 16 << 20
+"""About how many bytes of what they refer to wait."""
 _PATIENCE_S = 5.0
 _MOST_PASSES_WAITING = 10_000
 HELD_UP = "that came while the file could not be written: another program had locked it"
+TOO_FAST = "that came faster than the disk could take them"
 FULL = "events for which max_bytes left no room"
 
 Stored = Site | ModuleRef | Hook | Leaf | Graph | Pass
@@ -47,10 +52,10 @@ class TraceWriter:
 
     `path` None keeps the trace in a private temporary database that `reader.read_writer` reads.
     Nothing is written before `flush`; `due` tells when it is worth it: when `flush_bytes` are
-    waiting, or something has been for `flush_ns`. What was flushed survives the process. While
-    another program has locked the file, what waits is kept for later, as far as a bounded number of
-    bytes go. Passes and bytes over `limits` leave the file as it goes. Whatever is left out is
-    counted among what was dropped.
+    waiting, or something has been for `flush_ns`. What was flushed survives the process. While the
+    disk is behind, or another program has locked the file, what waits is kept for later, as far as
+    a bounded number of bytes go. Passes and bytes over `limits` leave the file as it goes. Whatever
+    is left out is counted among what was dropped.
     After a failure to write (TraceFileError from `flush` or `close`) the file stays readable up to
     the last flush, and the writer takes no more.
     """
@@ -84,6 +89,8 @@ class TraceWriter:
         self._chunks = ChunkBuffer(flush_bytes)
         self._ring = Ring(limits)
         self._graphs: set[int] = set()
+        self._newest = 0
+        self._new_passes: dict[int, Pass] = {}
         self._forget_pending()
         row = rows.run_row(run, "", complete=False)
         shrinks = bool(limits.max_bytes)
@@ -92,11 +99,13 @@ class TraceWriter:
             if self.path
             else create_temporary(row, shrinks=shrinks)
         )
+        self._commits = Commits(self.connection)
         self._budget = Budget(
             self.connection, self.path, most=limits.max_bytes, flush_bytes=flush_bytes
         )
 
     def _forget_pending(self) -> None:
+        self._newest = max(self._new_passes, default=self._newest)
         self._rows = 0
         self._ended: list[Row] = []
         self._new_strings: list[Row] = []
@@ -106,7 +115,7 @@ class TraceWriter:
         self._new_hooks: dict[int, Hook] = {}
         self._new_leaves: dict[int, Leaf] = {}
         self._new_graphs: dict[int, Graph] = {}
-        self._new_passes: dict[int, Pass] = {}
+        self._new_passes = {}
         self._new_sources: dict[str, str] = {}
         self._new_dropped: dict[str, int] = {}
         self._chunks.clear()
@@ -131,7 +140,7 @@ class TraceWriter:
         else:
             self._graphs.add(record.id)
             self._new_graphs[record.id] = record
-            self._rows += 5 * len(record.nodes)
+            self._rows += _rows_of(record)
 
     def graph(self, graph: Graph) -> None:
         """Store a graph, unless it is there: the last pass that had it may have left the file."""
@@ -220,29 +229,70 @@ class TraceWriter:
         Raises TraceFileError where the file can't be written (a full disk); the writer is then
         closed. Interrupted by any other exception it can be called again.
         """
+        self._flush(wait=True)
+
+    def flush_soon(self) -> None:
+        """Have all that is waiting written as soon as the disk takes it.
+
+        Where the disk is behind, this does not wait for it. Raises TraceFileError as `flush` does,
+        also for what was handed on before.
+        """
+        if self._commits.under_way:
+            self._bound_what_waits(TOO_FAST)
+        else:
+            self._flush(wait=self.path is None)
+
+    def _flush(self, *, wait: bool) -> None:
         self._flushed_ns = self._clock()
-        if self.closed or os.getpid() != self._pid or self._try_writing():
+        if self.closed or os.getpid() != self._pid or self._try_writing(wait=wait):
             self._forget_pending()
         else:
-            self._drop_what_waits_too_long()
+            self._bound_what_waits(HELD_UP)
 
-    def _drop_what_waits_too_long(self) -> None:
-        if self._chunks.waiting > _MOST_WAITING:
-            self.dropped(f"events {HELD_UP}", self._chunks.discard())
-        if len(self._new_passes) > _MOST_PASSES_WAITING:
-            ended = [run.id for run in self._new_passes.values() if run.end_ns is not None]
-            for number in ended:
-                del self._new_passes[number]
-            self.dropped(f"passes {HELD_UP}", len(ended))
+    def _bound_what_waits(self, why: str) -> None:
+        """Drop what there is no room for until it can be written.
+
+        What events and passes refer to is not dropped: if that alone takes too much, the disk is
+        waited for, and a file that another program has locked is given up.
+        """
+        too_many = len(self._new_passes) > _MOST_PASSES_WAITING
+        too_many |= self._records_bytes > _MOST_RECORDS_WAITING
+        if too_many or self._chunks.waiting > _MOST_WAITING:
+            self.dropped(f"events {why}", self._chunks.discard())
+        if too_many:
+            self._drop_passes(f"passes {why}")
+        if self._records_bytes > _MOST_RECORDS_WAITING:
+            if why is HELD_UP:
+                self._fail(sqlite3.OperationalError("another program locked it for too long"))
+            self._flush(wait=True)
+
+    def _drop_passes(self, reason: str) -> None:
+        """Drop passes that have ended, unless their begin is written, and graphs that only they
+        have."""
+        runs = self._new_passes.values()
+        ended = [run.id for run in runs if run.end_ns is not None and run.id > self._newest]
+        for number in ended:
+            del self._new_passes[number]
+        kept = {run.graph for run in runs}
+        for number in [number for number in self._new_graphs if number not in kept]:
+            self._rows -= _rows_of(self._new_graphs.pop(number))
+            self._graphs.discard(number)
+        self._rows -= 2 * len(ended)  # each was put as it began, and as it ended
+        self.dropped(reason, len(ended))
 
     @property
     def _waiting(self) -> int:
-        return self._chunks.waiting + self._rows * _ROW_BYTES
+        return self._chunks.waiting + self._records_bytes
 
-    def _try_writing(self) -> bool:
-        """Write all that is waiting; whether that could be done now."""
+    @property
+    def _records_bytes(self) -> int:
+        return self._rows * _ROW_BYTES
+
+    def _try_writing(self, *, wait: bool = True) -> bool:
+        """Write all that is waiting; whether that could be done now, or is being done."""
         connection = self.connection
         try:
+            self._commits.finish()
             if self._max_bytes and not self._make_room(self._waiting):
                 if self._budget.log_is_held:
                     return False
@@ -250,16 +300,19 @@ class TraceWriter:
                     self.dropped(FULL, self._chunks.discard())
                 if not self._make_room(self._waiting):
                     raise sqlite3.OperationalError(f"max_bytes={self._max_bytes} is too little")
-            with self._transaction():
+            with self._transaction(wait=wait):
                 self._insert(self._pending())
                 self._count_cut(self._ring.cut_old(connection), "last")
                 self._insert([("dropped", list(self._new_dropped.items()))])
         except sqlite3.Error as error:
             if is_locked(error):
                 return False
-            self._release()
-            raise cannot_write(self.path, error) from error
+            self._fail(error)
         return True
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self._release()
+        raise cannot_write(self.path, error) from error
 
     def _make_room(self, coming: int) -> bool:
         """Take the oldest passes out until so many bytes fit; whether they do now."""
@@ -304,12 +357,13 @@ class TraceWriter:
         yield "trace", self._ended
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, wait: bool = True) -> Iterator[None]:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self.connection.execute("COMMIT")
+            self._commits.commit(wait=wait)
         except BaseException:
+            self._commits.wait()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
@@ -331,8 +385,7 @@ class TraceWriter:
         until = time.monotonic() + _PATIENCE_S
         while not self._try_writing():
             if time.monotonic() > until:
-                self._release()
-                raise cannot_write(self.path, sqlite3.OperationalError("another program locked it"))
+                self._fail(sqlite3.OperationalError("another program locked it"))
             time.sleep(0.05)
         self._forget_pending()
         self._release()
@@ -343,6 +396,11 @@ class TraceWriter:
             close_file(self.connection)
         elif self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
+
+
+def _rows_of(graph: Graph) -> int:
+    """About how many rows a graph takes."""
+    return 5 * len(graph.nodes)
 
 
 def _check_number(record: Site | ModuleRef) -> None:
