@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from tests.builders import vector_jacobian
 from tests.transforms import graphs
 from tests.transforms.graphs import traced
-from tracer.records.diagram import Arrow, Box, Diagram, Flow, Line, LineRole, Role, State, Title
+from tracer.records.diagram import (
+    Arrow,
+    Box,
+    Diagram,
+    Flow,
+    Line,
+    LineRole,
+    Region,
+    RegionRole,
+    Role,
+    State,
+    Title,
+)
+from tracer.records.view import View
+from tracer.render import theme
 from tracer.render.mermaid import to_mermaid
 from tracer.transforms import diagram
 
@@ -35,22 +49,56 @@ def hostile(text: str) -> Diagram:
     """Put a text wherever a diagram has room for one."""
     lines = (Line(LineRole.TITLE, text), Line(LineRole.ALARM, text), Line(LineRole.NOTE, text))
     box = Box("n0", Role.OPERATION, lines, tooltip=text, link=text)
-    return Diagram(Title(text, (text,), text), (box,), (Arrow("n0", "n0", text),), notes=(text,))
+    region = Region("m", RegionRole.MODULE, text, text, ("n0",))
+    title, arrow = Title(text, (text,), text), Arrow("n0", "n0", text)
+    return Diagram(title, (box,), (arrow,), (region,), notes=(text,))
 
 
 @given(st.text(max_size=40))
 def test_no_text_changes_what_the_statements_are(text: str) -> None:
-    head, start, rest = to_mermaid(hostile(text)).partition("\nflowchart TD\n")
-    assert start
-    assert head.startswith("---\ntitle: '")
-    statements = [line for line in rest.rstrip("\n").split("\n") if not line.startswith("    %%")]
-    box, arrow, look, named = statements
-    assert re.fullmatch(BOX, box)
+    start, _, rest = to_mermaid(hostile(text)).partition("\nflowchart TD\n")
+    assert start == "---\nconfig: {flowchart: {wrappingWidth: 900}}\n---"
+    head, bare, region, framed, end, arrow, *looks = rest.rstrip("\n").split("\n")
+    assert re.fullmatch(r'    head\["<b>.*</b>.*"\]', head)
+    assert bare.startswith("    style head fill:transparent")
+    assert re.fullmatch(r'    subgraph r_m\[".*"\]', region)
+    assert re.fullmatch(f"    {BOX}", framed)
+    assert end == "    end"
     assert re.fullmatch(ARROW, arrow)
-    assert look.startswith("    classDef operation ")
-    assert named == "    class n0 operation"
-    inside = re.sub(r"</?b>|<br/>|#\d+;", "", box.partition('"')[2].rpartition('"')[0])
-    assert not set(inside) & set('"<>&`#;|\\\n')
+    assert [look.split()[:2] for look in looks] == [
+        ["classDef", "operation"], ["class", "n0"], ["classDef", "in_module"], ["class", "r_m"]
+    ]  # fmt: skip
+    for statement in (head, region, framed, arrow):
+        quoted = re.findall('"[^"]*"', statement)
+        inside = re.sub(r"</?b>|<br/>|#\d+;", "", "".join(quoted).replace('"', ""))
+        assert not set(inside) & set("<>&`#;|\\%{}@$\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (r"C:\temp\new", f"C:#92;temp#92;#{0x200B};new"),
+        ("$$x$$", f"#36;#{0x200B};#36;x#36;#{0x200B};#36;"),
+        ("fa:fa-car fab:fa-x sofa:fa-car", f"fa:#{0x200B};fa-car fab:#{0x200B};fa-x sofa:fa-car"),
+        ("%%{init: {'theme': 'dark'}}%%",
+         "#37;#37;#123;init: #123;'theme': 'dark'#125;#125;#37;#37;"),
+        ("a > b", "a #62; b"),
+    ],
+)  # fmt: skip
+def test_what_mermaid_reads_after_its_numbers_is_kept_from_it(text: str, written: str) -> None:
+    """Each of these was seen to come out as something else in mermaid 11, in a browser."""
+    assert to_mermaid(hostile(text)).count(f'"{written}"') == 1  # the arrow's
+
+
+def test_shades_have_a_legend_and_notes_are_shown() -> None:
+    drawn = diagram(traced(graphs.transformer(12)), 1, View(color="module"))
+    text = to_mermaid(drawn)
+    assert drawn.legend is not None
+    for shade in drawn.legend.shades:
+        assert f'legend{shade.number}["{shade.text}"]' in text
+        assert f"    classDef shade{shade.number} fill:{theme.KINDS[shade.number]}" in text
+    assert "493 nodes folded into 22 boxes#59; ×12 stands for 12 alike" in text
+    assert "    head ~~~ legend\n    legend ~~~ s0\n" in text
 
 
 @pytest.mark.parametrize(

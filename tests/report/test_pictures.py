@@ -96,7 +96,7 @@ def test_a_step_of_folding_halves_what_there_was(
 
 def test_text_needs_no_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracer.render.picture._run", None)
-    assert draw_view(BIG, 1, View(), "mmd").data.startswith(b"---\ntitle: ")
+    assert draw_view(BIG, 1, View(), "mmd").data.startswith(b"---\nconfig: ")
     assert draw_view(BIG, 1, View(fold=False), "g.dot").data.count(b" -> ") > 500
     assert draw_view(BIG, 1, View(), "dot").engine == "none"
 

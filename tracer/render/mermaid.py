@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from tracer.records import words
-from tracer.records.diagram import Arrow, Box, Diagram, Flow, Line, LineRole, Region, Role, State
+from tracer.records.diagram import (
+    Arrow,
+    Box,
+    Diagram,
+    Flow,
+    Legend,
+    Line,
+    LineRole,
+    Region,
+    RegionRole,
+    Role,
+    State,
+)
 from tracer.render import theme
 
 _DIRECTIONS = {"TB": "TD", "BT": "BT", "LR": "LR", "RL": "RL"}
-_PLAIN = frozenset(" .,:_-+=/()[]{}'!?%^~→↻…·×‖‑–—")
+_PLAIN = frozenset(" .,:_-+=/()[]'!?^~→↻…·×‖‑–—")
+_READ_LATER = re.compile(r"\\(?=n)|\$(?=\$)|\bfa[a-z]?:(?=fa-)")
+"""Where Mermaid, once it has read the numbers, sees a new line, a formula or an icon: a space of no
+width between keeps it from that."""
+_WIDEST = 900
+"""Pixels up to which Mermaid leaves a line in one piece."""
 
 
 def to_mermaid(diagram: Diagram, *, direction: str = "TB") -> str:
@@ -18,13 +36,11 @@ def to_mermaid(diagram: Diagram, *, direction: str = "TB") -> str:
 
 
 def _lines(diagram: Diagram, direction: str) -> Iterator[str]:
-    title = diagram.title
     yield "---"
-    yield f"title: '{_yaml(' · '.join([title.call, *title.facts]))}'"
+    yield f"config: {{flowchart: {{wrappingWidth: {_WIDEST}}}}}"
     yield "---"
     yield f"flowchart {_DIRECTIONS[direction]}"
-    for note in filter(None, (title.failure, *diagram.notes)):
-        yield f"    %% {words.one_line(note)}"
+    yield from _head(diagram)
     boxes = {box.id: box for box in diagram.boxes}
     for region in diagram.regions:
         yield from _region(region, boxes, "    ")
@@ -32,7 +48,35 @@ def _lines(diagram: Diagram, direction: str) -> Iterator[str]:
         yield _box(box, "    ")
     for arrow in diagram.arrows:
         yield _arrow(arrow)
-    yield from _classes(diagram)
+    yield from _box_classes(diagram.boxes)
+    yield from _region_classes(diagram.regions)
+    if diagram.legend is not None:
+        yield from _shade_classes(diagram, diagram.legend)
+
+
+def _head(diagram: Diagram) -> Iterator[str]:
+    """The title with all that is said below it, and what the shades stand for, above the rest.
+
+    Mermaid's own title would be read as HTML before it is shown as text.
+    """
+    title = diagram.title
+    said = [f"<b>{_text(title.call)}</b>", _text(" · ".join(title.facts))]
+    said += [f"<b>{_text(title.failure)}</b>"] if title.failure else []
+    said += map(_text, diagram.notes)
+    yield f'    head["{"<br/>".join(filter(None, said))}"]'
+    yield f"    style head {_BARE}"
+    above = "head"
+    if diagram.legend is not None:
+        yield f'    subgraph legend["{_text(diagram.legend.measure)}"]'
+        for shade in diagram.legend.shades:
+            yield f'        legend{shade.number}["{_text(shade.text)}"]'
+        yield "    end"
+        yield f"    style legend {_BARE}"
+        yield "    head ~~~ legend"
+        above = "legend"
+    first = next((box.id for box in diagram.boxes if box.role is Role.SEED), None)
+    if first is not None:
+        yield f"    {above} ~~~ {first}"
 
 
 def _region(region: Region, boxes: dict[str, Box], indent: str) -> Iterator[str]:
@@ -69,25 +113,52 @@ def _arrow(arrow: Arrow) -> str:
     return f"    {arrow.source} {line}{label} {arrow.target}"
 
 
-def _classes(diagram: Diagram) -> Iterator[str]:
-    roles = dict.fromkeys((box.role, box.state is State.WRONG) for box in diagram.boxes)
-    for role, wrong in roles:
-        look = theme.look_of(role, State.WRONG if wrong else State.NORMAL)
-        fill = "transparent" if look.fill == "none" else look.fill
-        stroke = "transparent" if look.line == "none" else look.line
-        named = [b.id for b in diagram.boxes if (b.role, b.state is State.WRONG) == (role, wrong)]
-        name = f"{role.value}{'_wrong' * wrong}"
-        yield f"    classDef {name} fill:{fill},stroke:{stroke},color:{theme.INK},text-align:left"
-        yield f"    class {','.join(named)} {name}"
+# ---- looks
+
+_INK = f"color:{theme.INK},text-align:left"
+_BARE = f"fill:transparent,stroke:transparent,{_INK}"
+
+
+def _box_classes(boxes: Sequence[Box]) -> Iterator[str]:
+    alike: dict[str, tuple[theme.Look, list[str]]] = {}
+    for box in boxes:
+        name = box.role.value + ("" if box.state is State.NORMAL else f"_{box.state.value}")
+        alike.setdefault(name, (theme.look_of(box.role, box.state), []))[1].append(box.id)
+    for name, (look, ids) in alike.items():
+        yield f"    classDef {name} {_style(look)}"
+        yield f"    class {','.join(ids)} {name}"
+
+
+def _region_classes(regions: Sequence[Region]) -> Iterator[str]:
+    alike: dict[RegionRole, list[str]] = {}
+    waiting = list(regions)
+    while waiting:
+        region = waiting.pop()
+        alike.setdefault(region.role, []).append(f"r_{region.id}")
+        waiting += region.regions
+    for role, ids in alike.items():
+        yield f"    classDef in_{role.value} {_style(theme.REGIONS[role])}"
+        yield f"    class {','.join(ids)} in_{role.value}"
+
+
+def _shade_classes(diagram: Diagram, legend: Legend) -> Iterator[str]:
+    colors = theme.SCALE if legend.ordered else theme.KINDS
+    for shade in legend.shades:
+        fill = colors[shade.number]
+        ids = [box.id for box in diagram.boxes if box.shade == shade.number]
+        yield f"    classDef shade{shade.number} fill:{fill},{_INK}"
+        yield f"    class {','.join([f'legend{shade.number}', *ids])} shade{shade.number}"
+
+
+def _style(look: theme.Look) -> str:
+    fill, stroke = ("transparent" if color == "none" else color for color in (look.fill, look.line))
+    dashed = any(word in look.style for word in ("dashed", "dotted"))
+    return f"fill:{fill},stroke:{stroke},{_INK}" + ",stroke-dasharray:4 3" * dashed
 
 
 def _text(text: str) -> str:
     """Text for a quoted label: whatever could be markup is written as `#` and its number."""
     return "".join(
         char if char in _PLAIN or char.isalnum() else f"#{ord(char)};"
-        for char in words.one_line(text)
+        for char in _READ_LATER.sub("\\g<0>\u200b", words.one_line(text))
     )
-
-
-def _yaml(text: str) -> str:
-    return words.one_line(text).replace("'", "''")
