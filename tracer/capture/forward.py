@@ -11,7 +11,7 @@ from torch import Tensor
 from tracer.capture.core import Op
 from tracer.capture.grad_modes import GradModes, current_grad_mode
 from tracer.capture.hook_runs import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
-from tracer.capture.readings import grad_of, is_leaf, meta_of, node_behind
+from tracer.capture.readings import grad_of, is_leaf, is_unsettled, meta_of, settled_node
 from tracer.capture.references import OurRef
 from tracer.capture.severed import Loss, Severed
 from tracer.records.events import Cut, Forward, GradRead, TensorRef
@@ -195,16 +195,18 @@ class Operations:
         return after
 
     def _after_grad_get(self, args: Any, result: Any, error: BaseException | None) -> None:
-        fn = node_behind(args[0]) if error is None and result is None else None
-        if fn is not None:
+        if error is not None or result is not None:
+            return
+        tensor = args[0]
+        fn = settled_node(tensor)
+        if fn is not None or is_unsettled(tensor):
             session = self._session
             recorder = session.recorder
-            tensor = args[0]
             recorder.emit(
                 GradRead(
                     **recorder.stamp(),
                     tensor=recorder.tensor_name(tensor),
-                    sequence_nr=fn._sequence_nr(),
+                    sequence_nr=fn._sequence_nr() if fn is not None else None,
                     site=recorder.site(session.mode.here()),
                 )
             )
@@ -471,7 +473,7 @@ class Operations:
         state = session.ledger.find(tensor)
         made = self._made.get(id(tensor))
         made_by = made[1] if made is not None and made[0]() is tensor else None
-        fn = node_behind(tensor) if made_by is None else None
+        fn = settled_node(tensor) if made_by is None else None
         if fn is not None:
             origin = session.made_by(fn._sequence_nr())
             made_by = origin[4] if origin is not None else None

@@ -57,6 +57,21 @@ def node_behind(tensor: Tensor) -> Any:
         return None
 
 
+def settled_node(tensor: Tensor) -> Any:
+    """The `grad_fn` of a tensor, None too where asking for it may make a node."""
+    return None if is_unsettled(tensor) else node_behind(tensor)
+
+
+def is_unsettled(tensor: Tensor) -> bool:
+    """Whether to ask a tensor for its node may make one.
+
+    Of a view that was written to, or whose base was, PyTorch makes a new one when it is first asked
+    for: were that us, the node would have another number, and the engine run it at another time.
+    """
+    base = tensor._base if tensor._is_view() else None
+    return base is not None and base.requires_grad and (base.is_inference() or base._version > 0)
+
+
 def is_leaf(tensor: Tensor) -> bool:
     """Whether a tensor is a leaf; not if PyTorch forbids to ask, as of the views above."""
     try:

@@ -27,7 +27,7 @@ from tracer.capture.loops import LoopBook
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
 from tracer.capture.overrides import Overrides
-from tracer.capture.readings import node_behind
+from tracer.capture.readings import settled_node
 from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.registrations import Registrations
@@ -381,7 +381,7 @@ class Session:
         state = self.ledger.find(tensor)
         if state is not None and self.leaf_name(state):
             return self.leaf_name(state)
-        fn = node_behind(tensor)
+        fn = settled_node(tensor)
         if fn is not None:
             made = self.made_by(fn._sequence_nr())
             site = self.recorder.site(made[0]) if made is not None else None
