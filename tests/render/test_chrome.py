@@ -47,7 +47,7 @@ def test_every_entry_has_what_the_format_asks_for(name: str) -> None:
         if one["ph"] == "X":
             assert one["dur"] >= 0
         if one["ph"] == "i":
-            assert one["s"] in "tg"
+            assert one["s"] == "t"
 
 
 @pytest.mark.parametrize("name", TRACES)
@@ -173,10 +173,17 @@ def test_a_pass_that_never_ended_is_a_slice_without_an_end() -> None:
     assert [one["name"][:6] for one in found if one["ph"] == "B"] == ["pass 2"]
 
 
-def test_marks_stand_across_all_tracks() -> None:
-    trace = replace(hooks(), events=EventList((Mark(seq=1, text="epoch 3"),)))
-    (mark,) = (one for one in entries(trace) if one["ph"] == "i")
-    assert (mark["name"], mark["s"]) == ("epoch 3", "g")
+def test_marks_have_a_track_above_all_others() -> None:
+    mark = Mark(seq=99, t_ns=10**9, text="epoch 3")
+    trace = hooks()
+    found = entries(replace(trace, events=EventList((*trace.events.events, mark))))
+    names = track_names(found)
+    order = [names[tid] for tid in sorted(names)]  # as Perfetto has them
+    assert order == ["marks", "backward", "hooks", "ledger"]
+    (told,) = (one for one in found if one["name"] == "epoch 3")
+    assert (told["ph"], names[told["tid"]]) == ("i", "marks")
+    sorted_by = [one for one in found if one["name"] == "thread_sort_index"]
+    assert all(one["args"]["sort_index"] == one["tid"] for one in sorted_by)
 
 
 def test_what_is_not_finite_is_text() -> None:

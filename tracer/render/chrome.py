@@ -41,9 +41,11 @@ from tracer.render.sayings import Said, Sayings, call_of
 Entry = dict[str, Json]
 
 PID = 1
-HOOKS, LEDGER = 1, 2
+MARKS = 2
 _FORWARD, _BACKWARD = 10, 11
 """A thread's tracks are ten times its number further."""
+HOOKS, LEDGER = 1_000_001, 1_000_002
+"""Perfetto 52 shows tracks in the order of their numbers, chrome://tracing by their sort index."""
 
 _LEDGER = (Accumulate, GradWrite, DataWrite, OptimizerStep)
 _HOOKS = (HookAdded, HookRemoved, HookRun)
@@ -180,8 +182,7 @@ class _Tracks:
             if isinstance(event, Accumulate):
                 yield from self._accumulated(event)
         elif isinstance(event, Mark):
-            yield {"name": event.text, "ph": "i", "s": "g", "ts": _ts(event.t_ns), "pid": PID,
-                   "tid": LEDGER, "cat": "mark"}  # fmt: skip
+            yield from self._moment(event, said, MARKS, "marks", name=event.text)
         else:
             yield from self._moment(event, said, *self._forward_track(event))
 
@@ -241,9 +242,11 @@ class _Tracks:
             entry |= {"ph": "X", "dur": _ts(max(end_ns - event.t_ns, 0))}
         yield entry
 
-    def _moment(self, event: Event, said: Said, tid: int, track: str) -> Iterator[Entry]:
+    def _moment(
+        self, event: Event, said: Said, tid: int, track: str, *, name: str = ""
+    ) -> Iterator[Entry]:
         yield from self._track(tid, track)
-        name = words.one_line(f"{said.event} {said.where}".strip())
+        name = words.one_line(name or f"{said.event} {said.where}".strip())
         entry: Entry = {"name": name, "cat": event.kind, "ph": "i", "s": "t", "pid": PID}
         yield entry | {"ts": _ts(event.t_ns), "tid": tid, "args": _args(event, said)}
 
@@ -253,12 +256,7 @@ class _Tracks:
             self._named.add(tid)
             of_track: Entry = {"ph": "M", "pid": PID, "tid": tid}
             yield of_track | {"name": "thread_name", "args": {"name": name}}
-            yield of_track | {"name": "thread_sort_index", "args": {"sort_index": _place(tid)}}
-
-
-def _place(tid: int) -> int:
-    """Threads first, hooks and ledger below them."""
-    return tid if tid >= _FORWARD else 1_000_000 + tid
+            yield of_track | {"name": "thread_sort_index", "args": {"sort_index": tid}}
 
 
 def _of_thread(what: str, thread: int) -> str:
