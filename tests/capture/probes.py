@@ -9,7 +9,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tracer.capture.loops import stand_of
 from tracer.capture.sites import SiteTable
+from tracer.capture.variables import read_locals
 from tracer.records.graph import Site
 
 HAS_POSITIONS = sys.version_info >= (3, 11)
@@ -28,11 +30,19 @@ class Seen:
         site = self.table.site_of(frame)
         assert site is not None
         self.sites.append(site)
-        self.loops.append(self.table.loop_values(frame, site))
+        self.loops.append(loop_values(self.table, frame, site))
 
     @property
     def last(self) -> Site:
         return self.sites[-1]
+
+
+def loop_values(table: SiteTable, frame: FrameType, site: Site) -> tuple[tuple[str, str], ...]:
+    """The numbers and texts that the loops around a site stand at, outermost loop first."""
+    found = table.user_frame(frame)
+    assert found is not None
+    stands = [stand_of(loop, read_locals(found)) for loop in table.loops_around(site)]
+    return tuple(value for stand in stands for value in stand.values)
 
 
 class Probe:

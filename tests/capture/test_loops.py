@@ -116,14 +116,97 @@ def test_a_longer_loop_in_a_later_round_is_told_too() -> None:
     assert told == [[f"h[t={t}] = h.sin()" for t in range(length)] for length in (1, 3, 2)]
 
 
-def test_a_loop_over_what_is_no_number_or_text_is_told_by_its_call() -> None:
+def test_a_loop_over_what_is_no_number_or_text_is_counted() -> None:
+    factors = [torch.ones(2), torch.ones(2)]
+    layers = nn.ModuleList([nn.Tanh(), nn.Tanh()])
+    table = {1.5: torch.ones(2), 2.5: torch.ones(2)}
     with tracer.trace() as trace:
         h = leaf()
-        for factor in [torch.ones(2), torch.ones(2)]:
+        for factor in factors:
             h = h * factor
+        for layer in layers:
+            h = layer(h)
+        for one, other in zip(factors, reversed(factors), strict=True):
+            h = h * one + other
+        for key, value in table.items():
+            h = h - value
+        rows = [h.sin() for layer in layers]
+        torch.stack(rows).sum().backward()
+    assert titles(trace.graph, "MulBackward0", "TanhBackward0", "SubBackward0", "SinBackward0") == [
+        "h[factor=#0] = h * factor",
+        "h[factor=#1] = h * factor",
+        "h[layer=#0] = layer(h)",
+        "h[layer=#1] = layer(h)",
+        "h * one (one=#0)",
+        "h * one (one=#1)",
+        "h[key=1.5] = h - value",
+        "h[key=2.5] = h - value",
+        "rows[layer=#0] = h.sin()",
+        "rows[layer=#1] = h.sin()",
+    ]
+
+
+def test_a_while_loop_is_told_by_what_its_condition_counts_or_is_counted() -> None:
+    with tracer.trace() as trace:
+        h, step, most, turns = leaf(), 0, 2, iter((True, False))
+        while step < most:
+            h = h.sin()
+            step += 1
+        while True:
+            h = h.cos()
+            if not next(turns):
+                break
+        while len(trace.passes) == 0 and step < 4:
+            for factor in (torch.ones(2), torch.ones(2)):
+                h = h * factor
+            step = step + 1
         h.sum().backward()
-    nodes = [node for node in trace.graph.nodes if node.name == "MulBackward0"]
-    assert [(node.call, node.loops) for node in nodes] == [(2, ()), (1, ())]
+    assert titles(trace.graph, "SinBackward0", "CosBackward0", "MulBackward0") == [
+        "h[step=0] = h.sin()",
+        "h[step=1] = h.sin()",
+        "h[#0] = h.cos()",
+        "h[#1] = h.cos()",
+        *(f"h[step={step}, factor=#{n}] = h * factor" for step in (2, 3) for n in (0, 1)),
+    ]
+
+
+def test_loops_in_loops_are_counted_from_their_beginning() -> None:
+    outer, inner = [nn.Tanh(), nn.Tanh()], [torch.ones(2), torch.ones(2)]
+    with tracer.trace() as trace:
+        h = leaf()
+        for layer in outer:
+            for factor in inner:
+                h = layer(h * factor)
+        turns = iter((True, False))
+        while True:
+            for k in range(2):
+                h = h.sin()
+            if not next(turns):
+                break
+        h.sum().backward()
+    pairs = [(a, b) for a in range(2) for b in range(2)]
+    assert titles(trace.graph, "TanhBackward0", "SinBackward0") == [
+        *(f"h[layer=#{a}, factor=#{b}] = layer(h * factor)" for a, b in pairs),
+        *(f"h[#{a}, k={b}] = h.sin()" for a, b in pairs),
+    ]
+
+
+def test_a_loop_that_runs_again_is_counted_anew() -> None:
+    def through(h: Tensor, factors: list[Tensor]) -> Tensor:
+        for factor in factors:
+            h = h * factor
+        return h
+
+    factors = [torch.ones(2), torch.ones(2)]
+    with tracer.trace() as trace:
+        w = leaf()
+        for _ in range(2):
+            w = through(w, factors)
+        w.sum().backward()
+        through(through(leaf(), factors), [*factors, torch.ones(2)]).sum().backward()
+    told = [titles(graph, "MulBackward0") for graph in trace.record.graphs.values()]
+    counts = [[title.partition("]")[0].partition("#")[2] for title in each] for each in told]
+    assert counts == [["0", "1"] * 2, ["0", "1", "0", "1", "2"]]
 
 
 def test_what_a_function_returned_is_named_by_the_variable_that_holds_it() -> None:

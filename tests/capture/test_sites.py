@@ -14,7 +14,15 @@ from types import CodeType, FrameType
 
 import pytest
 
-from tests.capture.probes import HAS_POSITIONS, SCRIPT, Holder, Seen, run_code, run_file
+from tests.capture.probes import (
+    HAS_POSITIONS,
+    SCRIPT,
+    Holder,
+    Seen,
+    loop_values,
+    run_code,
+    run_file,
+)
 from tracer.capture.sites import SiteTable
 from tracer.records.graph import Site
 
@@ -269,7 +277,7 @@ def compute_in_a_loop(table: SiteTable) -> tuple[weakref.ref[Holder], object]:
     value, values = Holder(), None
     for number in range(1):  # noqa: B007
         site = table.site_of(sys._getframe())
-        values = table.loop_values(sys._getframe(), site) if site else None
+        values = loop_values(table, sys._getframe(), site) if site else None
     return weakref.ref(value), values
 
 

@@ -53,16 +53,27 @@ _OF_BRANCH = ("POP_JUMP", "JUMP_IF", "TO_BOOL")
 
 
 @dataclass(frozen=True, slots=True)
+class LoopAround:
+    """A loop that repeats what stands at a place: its line, and the variables that tell its turns.
+
+    Those of a `while` loop are what its condition reads and its body binds.
+    """
+
+    line: int
+    names: tuple[str, ...]
+    is_while: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """What stands at a position in code; `loops` are the targets of the loops around it, each with
-    its line."""
+    """What stands at a position in code; `loops` are those around it, outermost first."""
 
     line: int
     span: tuple[Position, Position] | None = None
     expression: str = ""
     targets: tuple[str, ...] = ()
     statement: str = ""
-    loops: tuple[tuple[str, int], ...] = ()
+    loops: tuple[LoopAround, ...] = ()
 
 
 def find_place(source: ParsedSource, code: CodeType, lasti: int, line: int) -> Place:
@@ -83,7 +94,7 @@ def find_place(source: ParsedSource, code: CodeType, lasti: int, line: int) -> P
         expression=expression,
         targets=targets,
         statement=head_text(source, statement) if statement is not None else "",
-        loops=tuple(_loop_names(source, node)),
+        loops=_loops_around(source, node),
     )
 
 
@@ -247,7 +258,7 @@ def _names_of_repeated(
     if isinstance(parent, ast.Call) and parent.args == [node] and not parent.keywords:
         called = parent.func
         is_append = isinstance(called, ast.Attribute) and called.attr == "append"
-        if is_append and any(_loop_names(source, node)):
+        if is_append and _loops_around(source, node):
             return (f"{one_line(source.text_of(called.value))}[…]",)  # type: ignore[attr-defined]
     return ()
 
@@ -280,17 +291,33 @@ def _names_in(source: ParsedSource, target: ast.expr) -> tuple[str, ...]:
     return (one_line(source.text_of(target)),)
 
 
-def _loop_names(source: ParsedSource, node: ast.AST) -> Iterator[tuple[str, int]]:
-    """Name the simple targets of the loops that a node is repeated by, outermost first."""
-    found: list[ast.expr] = []
+def _loops_around(source: ParsedSource, node: ast.AST) -> tuple[LoopAround, ...]:
+    """Find the loops that a node is repeated by, outermost first."""
+    found: list[LoopAround] = []
     child, parent = node, source.parents.get(node)
     while parent is not None and not isinstance(parent, _Scope):
         if isinstance(parent, _Loop) and child in parent.body:
-            found.append(parent.target)
+            found.append(LoopAround(parent.lineno, tuple(_names_bound(parent.target))))
+        elif isinstance(parent, ast.While) and child in parent.body:
+            found.append(LoopAround(parent.lineno, tuple(_names_of_turns(parent)), is_while=True))
         elif isinstance(parent, _Comprehension) and not isinstance(child, ast.comprehension):
-            found.extend(generator.target for generator in reversed(parent.generators))
+            for generator in reversed(parent.generators):
+                names = tuple(_names_bound(generator.target))
+                found.append(LoopAround(generator.target.lineno, names))
         child, parent = parent, source.parents.get(parent)
-    for target in reversed(found):
-        for part in ast.walk(target):
+    return tuple(reversed(found))
+
+
+def _names_bound(*nodes: ast.AST) -> Iterator[str]:
+    for node in nodes:
+        for part in ast.walk(node):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                yield part.id, part.lineno
+                yield part.id
+
+
+def _names_of_turns(loop: ast.While) -> Iterator[str]:
+    """What a condition reads and the body changes: `i` of `while i < n`."""
+    bound = set(_names_bound(*loop.body))
+    for part in ast.walk(loop.test):
+        if isinstance(part, ast.Name) and part.id in bound:
+            yield part.id

@@ -113,7 +113,7 @@ class Session:
             self.recorder.fault,
         )
 
-        self.loops = LoopBook(self.sites, self.recorder.site)
+        self.loops = LoopBook(self.sites, self.recorder.site, lambda: self.mode.round)
         self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
         self.mode.severed = self.operations.severed.known

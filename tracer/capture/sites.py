@@ -10,15 +10,12 @@ from itertools import count
 from types import CodeType, FrameType, FunctionType, MappingProxyType
 from typing import Any
 
-from tracer.capture.expressions import Place, find_place
+from tracer.capture.expressions import LoopAround, Place, find_place
 from tracer.capture.functions import code_of, enclosing_name, find_definition, innermost, name_of
-from tracer.capture.one_line import shorten
 from tracer.capture.source import ParsedSource, find_source
 from tracer.capture.user_code import UserCode
-from tracer.capture.variables import read_locals
 from tracer.records.graph import Site
 
-_LONGEST_VALUE = 40
 _CELL = "Cell In["
 
 
@@ -36,7 +33,7 @@ class SiteTable:
         self._places: dict[int, dict[int, Site] | None] = {}
         self._sites: dict[tuple[str, str, Place], Site] = {}
         self._ids = count(1)
-        self._loops: dict[int, dict[str, int]] = {}
+        self._loops: dict[int, tuple[LoopAround, ...]] = {}
         self._origins: dict[int, ParsedSource | None] = {}
         self._parsed: dict[str, list[ParsedSource]] = {}
         self._texts: dict[str, str | None] = {}
@@ -98,33 +95,24 @@ class SiteTable:
         except Exception:
             return None, type(function).__name__
 
-    def loop_values(self, frame: FrameType | None, site: Site) -> tuple[tuple[str, str], ...]:
-        """Read the numbers and strings that the loops around a site stand at, outermost loop first.
+    def loops_around(self, site: Site) -> tuple[LoopAround, ...]:
+        """The loops around a site, outermost first."""
+        return self._loops.get(site.id, ())
 
-        `frame` is where `site_of` began when it found the site.
-        """
-        names = self._loops.get(site.id, {})
+    def user_frame(self, frame: FrameType | None) -> FrameType | None:
+        """The frame that `site_of` finds the site of, once it has."""
         while frame is not None and self._places.get(id(frame.f_code)) is None:
             frame = frame.f_back
-        if frame is None or not names:
-            return ()
-        values = read_locals(frame)
-        texts = ((name, _value_text(values.get(name))) for name in names)
-        return tuple((name, text) for name, text in texts if text)
-
-    def loops_around(self, site: Site) -> Mapping[str, int]:
-        """The variables of the loops around a site, each with the line of its loop."""
-        return self._loops.get(site.id, {})
+        return frame
 
     def loops_under_way(self, frame: FrameType | None) -> set[tuple[str, int]]:
         """File and line of the loops that the user frames from `frame` outward stand in."""
         found: set[tuple[str, int]] = set()
         while frame is not None:
             site = self.site_of(frame)
-            while frame is not None and self._places.get(id(frame.f_code)) is None:
-                frame = frame.f_back
+            frame = self.user_frame(frame)
             if frame is not None and site is not None:
-                found |= {(site.file, line) for line in self.loops_around(site).values()}
+                found |= {(site.file, loop.line) for loop in self.loops_around(site)}
                 frame = frame.f_back
         return found
 
@@ -182,7 +170,7 @@ class SiteTable:
                 targets=place.targets,
                 statement=place.statement,
             )
-            self._loops[site.id] = dict(place.loops)
+            self._loops[site.id] = place.loops
         if self.is_user(code):
             self._note_text(file, self._origins.get(id(code)))
         return site
@@ -233,11 +221,3 @@ def _cell_number(name: str) -> int | None:
     except AttributeError:
         return None
     return number if isinstance(number, int) else None
-
-
-def _value_text(value: object) -> str:
-    if type(value) is str:
-        return repr(value if len(value) <= _LONGEST_VALUE else shorten(value))
-    if type(value) is int and value.bit_length() > 64:
-        return ""
-    return str(value) if type(value) in (int, float, bool) else ""

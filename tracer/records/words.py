@@ -287,16 +287,21 @@ def _in_loops(name: str, loops: Sequence[tuple[str, str]]) -> str:
     """A name with where the loops around it stood: `h[t=3]` for `h[t]`, `s` or `h[…]`."""
     rest = []
     for variable, value in loops:
-        if f"[{variable}]" in name:
+        if variable and f"[{variable}]" in name:
             name = name.replace(f"[{variable}]", f"[{variable}={value}]")
         else:
-            rest.append(f"{variable}={value}")
+            rest.append(_stands(variable, value))
     return f"{name.removesuffix('[…]')}[{', '.join(rest)}]" if rest else name
+
+
+def _stands(variable: str, value: str) -> str:
+    """Where a loop stands: `t=3`, or `#3` of one that has no variable to name."""
+    return f"{variable}={value}" if variable else value
 
 
 def _loops(node: Node) -> str:
     """Where the loops around a node stood, as what follows its text: ` (t=3)`."""
-    told = ", ".join(f"{variable}={value}" for variable, value in node.loops)
+    told = ", ".join(_stands(variable, value) for variable, value in node.loops)
     return f" ({told})" if told else ""
 
 
