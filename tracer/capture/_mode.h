@@ -50,7 +50,7 @@ static int is_known(PyObject *tensor, PyObject *known)
 }
 
 /* What an operation that made no node is to us: 0 nothing, 1 an event that names it, 2 for Python to
- * look into (it may have cut history, or ran where gradients are off), -1 on error. */
+ * look into (it may have cut history, made a leaf, or ran where gradients are off), -1 on error. */
 static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *result)
 {
     PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
@@ -66,7 +66,9 @@ static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *r
     }
     if (carries) return carries < 0 ? -1 : 2;
     if (PyTuple_Check(result) || PyList_Check(result)) return any_tensor(result, is_any, NULL, 0);
-    return is_tensor(result);
+    if (!is_tensor(result)) return 0;
+    int is_leaf = requires_grad(result, NULL); /* a new one */
+    return is_leaf < 0 ? -1 : 1 + is_leaf;
 }
 
 static int call_plain(Mode *self, Op *op, PyObject *args, PyObject *kwargs, PyObject *result, int64_t begin)

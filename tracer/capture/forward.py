@@ -280,6 +280,7 @@ class Operations:
         if required:
             self._cut("requires_grad_(False)", tensor, tensor)
         else:
+            self._session.births.note(tensor, self._session.mode.here())
             self._new_leaf(tensor)
 
     def _new_leaf(self, tensor: Tensor, source: Tensor | None = None) -> None:
@@ -300,6 +301,7 @@ class Operations:
     def _after_parameter(self, source: Any, result: Any, error: BaseException | None) -> None:
         if error is not None or not isinstance(source, Tensor) or not result.requires_grad:
             return
+        self._session.births.note(result, self._session.mode.here())
         if not source.requires_grad:
             self._new_leaf(result, source)
         elif result is not source:
@@ -418,6 +420,9 @@ class Operations:
                     self.severed.lose(tensor, Loss(cut.tensors, site))
             else:
                 self.derived(op, inputs, outputs or result)
+            for tensor in outputs:
+                if tensor.requires_grad and is_leaf(tensor):
+                    self._session.births.note(tensor, site)
             if outputs or cut is not None:
                 self._emit(op, inputs, outputs, site, seq, t_ns, cut)
 

@@ -17,6 +17,8 @@ _MOST_KEPT = 200_000
 _LONGEST_VALUE = 40
 
 Loops = tuple[tuple[str, str], ...]
+Stood = tuple[tuple[int, Loops], ...]
+"""Where loops stood, outermost first, each with its line."""
 Mark = object
 """What changes from one turn of a loop to the next, as far as can be told."""
 
@@ -66,7 +68,7 @@ class LoopBook:
         self._sites = sites
         self._site_of = site_of
         self._round = round_of
-        self._stood: dict[tuple[int, int], tuple[tuple[int, Loops], ...]] = {}
+        self._stood: dict[tuple[int, int], Stood] = {}
         self._turns: dict[int, Turn] = {}
 
     def ran(self, site_id: int, call: int) -> None:
@@ -102,6 +104,16 @@ class LoopBook:
         counts += (0,) * (len(marks) - len(counts))
         firsts = last.firsts[: changed + 1] + marks[changed + 1 :]
         return Turn(call, number, within, marks, firsts, counts)
+
+    def standing(self, site: Site) -> Stood:
+        """Where the loops around a site that runs now stand, of those that need not be counted."""
+        loops = self._sites.loops_around(site)
+        frame = self._sites.user_frame(sys._getframe()) if loops else None
+        if frame is None:
+            return ()
+        variables = read_locals(frame)
+        stands = [stand_of(loop, variables) for loop in loops]
+        return tuple((stand.line, stand.values) for stand in stands if stand.values)
 
     def at(self, site: Site | None, call: int, under_way: Set[tuple[str, int]]) -> Loops:
         """Where the loops around a site stood at a call; not those that are still `under_way`, by

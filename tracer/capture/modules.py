@@ -125,8 +125,10 @@ class Modules:
     def _paths_below(self, root: torch.nn.Module) -> dict[int, str]:
         paths = self._paths.get(root)
         if paths is None:
-            paths = {id(module): name for name, module in root.named_modules()}
+            modules = list(root.named_modules())
+            paths = {id(module): name for name, module in modules}
             self._paths[root] = paths
+            self._session.births.note_parameters(modules, self._local.root)
         return paths
 
     def path_of(self, module: torch.nn.Module) -> str:

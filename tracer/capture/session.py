@@ -15,6 +15,7 @@ from torch.optim import optimizer as optimizers
 from torch.overrides import TorchFunctionMode
 
 from tracer.capture import structure
+from tracer.capture.births import Births
 from tracer.capture.compiled import CompiledRegions
 from tracer.capture.core import Around, ModeCore
 from tracer.capture.engine import Engine, LivePass
@@ -92,6 +93,7 @@ class Session:
         self.saved_writes = SavedWrites(self)
         self.operations = Operations(self)
         self.names = NameBook(self.sites.is_user)
+        self.births = Births(self)
         self.compiled = CompiledRegions(self)
         self.second_order = SecondOrder(self)
         self.recomputes = Recomputes(self)
@@ -368,9 +370,10 @@ class Session:
             return
         found = self.names.names(unnamed, sys._getframe(), first=self.modules.running_scope())
         for leaf, state in leaves.values():
-            name = found.get(state.id, "")
-            if name and not state.name:
-                self.ledger.name(leaf, state, name)
+            if not state.name:
+                name = found.get(state.id) or self.births.name_of(leaf)
+                if name:
+                    self.ledger.name(leaf, state, name)
 
     def leaf_name(self, state: LeafState) -> str:
         """The name of a leaf, empty where none was found."""

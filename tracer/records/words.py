@@ -280,10 +280,10 @@ def _is_of_backward(node: Node) -> bool:
 
 def names_of(node: Node) -> tuple[str, ...]:
     """The names of what a node made, each with where the loops around it stood: `h[t=3]`."""
-    return tuple(_in_loops(name, node.loops) for name in node.variables)
+    return tuple(in_loops(name, node.loops) for name in node.variables)
 
 
-def _in_loops(name: str, loops: Sequence[tuple[str, str]]) -> str:
+def in_loops(name: str, loops: Sequence[tuple[str, str]]) -> str:
     """A name with where the loops around it stood: `h[t=3]` for `h[t]`, `s` or `h[…]`."""
     rest = []
     for variable, value in loops:

@@ -191,9 +191,7 @@ class ModeCore:
             if self.stepping:
                 self._tell_derived(op, args, result)
                 return
-        elif not any(
-            tensor.requires_grad for tensor in _tensors((*args, *(kwargs or {}).values()))
-        ):
+        elif not _requires_grad((*args, *(kwargs or {}).values(), *_alone(result))):
             if _has_tensor(result):
                 self._log(op.id, 0, 0, self._tape.next_seq(), begin)
             self._tell_derived(op, args, result)
@@ -411,6 +409,15 @@ def _tensors(values: Iterable[Any]) -> Iterator[Any]:
             yield from (item for item in value if _is_tensor(item))
         elif _is_tensor(value):
             yield value
+
+
+def _requires_grad(values: Iterable[Any]) -> bool:
+    return any(tensor.requires_grad for tensor in _tensors(values))
+
+
+def _alone(result: Any) -> tuple[Any, ...]:
+    """What an operation gave, if it is one thing."""
+    return () if _is_sequence(result) else (result,)
 
 
 def _has_tensor(result: Any) -> bool:
