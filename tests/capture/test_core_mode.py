@@ -582,20 +582,44 @@ def test_a_write_to_a_leaf_that_nobody_saw_written_before_is_pythons(core: Modul
     assert ledger.writes() == []
 
 
-def test_setting_grad_to_none_is_recorded_and_anything_else_is_pythons(core: ModuleType) -> None:
+def test_setting_the_grad_of_a_leaf_is_recorded_without_callbacks(core: ModuleType) -> None:
     ledger = Ledger(core)
     ones, other = torch.ones(2), torch.ones(2, requires_grad=True)
     with active(ledger.mode):
         ledger.leaf.grad = ones
-        assert ledger.called == ["before", "after"]
+        assert ledger.book.grads == {ones._cdata: ledger.state}
         ledger.leaf.grad = None
         other.grad = None
+    assert ledger.writes() == [
+        (GRAD_WRITE, 8, 70, 0, (), (1.0, 1.0)),
+        (GRAD_WRITE, 8, 70, 0, (1.0, 1.0), ()),
+    ]
+    assert (ledger.called, ledger.seen) == ([], [])
+
+
+def test_setting_grad_within_a_pass_is_pythons_as_is_that_of_a_tensor_not_met(
+    core: ModuleType,
+) -> None:
+    ledger = Ledger(core)
+    ones, other = torch.ones(2), torch.ones(2, requires_grad=True)
+    with active(ledger.mode):
+        other.grad = ones
+        assert ledger.called == ["before", "after"]
+        ledger.mode.set_pass(6)
+        ledger.leaf.grad = None
+    assert ledger.called == ["before", "after"] * 2
+    assert ledger.writes() == []
+
+
+def test_a_grad_that_nobody_saw_is_told_before_another_takes_its_place(core: ModuleType) -> None:
+    ledger = Ledger(core)
+    ledger.leaf.grad = torch.ones(2)
+    with active(ledger.mode):
+        ledger.leaf.grad = None
     assert ledger.writes() == [(GRAD_WRITE, 8, 70, 0, (1.0, 1.0), ())]
-    assert ledger.called == ["before", "after"]
-    ((leaf, before, found),) = ledger.seen  # as no callback here noted the first
+    ((leaf, before, found),) = ledger.seen
     assert (leaf, before) == (ledger.state, b"\0")
     assert found == ledger.tape.entry(torch.ones(2))
-    assert ledger.leaf.grad is None
 
 
 def test_a_write_that_may_concern_a_leaf_is_pythons(core: ModuleType) -> None:

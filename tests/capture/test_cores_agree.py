@@ -70,6 +70,23 @@ with torch.no_grad():
     w.add_(1)
     w.grad.zero_()
     w.data = w * 2
+
+b = torch.ones(1, requires_grad=True)
+for epoch in range(4):
+    loss = ((b - 3) ** 2).sum()
+    b.grad = torch.zeros(1)
+    loss.backward()
+    b.data = b.data - 0.1 * b.grad
+    again = b.detach()
+    with torch.no_grad():
+        (b.data * 2 + again).sum()
+        b.detach().mul_(0.5)
+    with torch.inference_mode():
+        b.data
+    b.data.requires_grad_()
+b.data = torch.ones(3)
+b.data = b.data.double()
+b.detach_().data
 warnings.warn("of the script's own")
 try:
     y.sum().backward()

@@ -14,6 +14,7 @@
  * _leaves.h      Book, Leaf and LeafProbe: what becomes of a leaf's `.grad` and values
  * _sites.h       which line runs, and which operation made which nodes
  * _writes.h      operations that write to leaves
+ * _cuts.h        what takes the history of a leaf away
  * _mode.h        ModeCore: the entry point of a TorchFunctionMode
  * _overrides.h   Unoverridden: answers PyTorch as if our mode were not there
  * _walk.h        the walk over a graph before a pass, and a probe on each of its nodes
@@ -60,7 +61,7 @@ static int64_t clock_ns(void)
 /* ---------------------------------------------------------------- what we know of torch */
 
 static PyObject *tensor_type, *parameter_type;
-static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *disable_torch_function;
+static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *inference_fn, *count_modes, *disable_torch_function;
 static PyObject *strided, *hook_dict;
 static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
@@ -82,6 +83,8 @@ static int ask(PyObject *object, PyObject *name, int is_method)
     Py_DECREF(answer);
     return truth;
 }
+
+static int requires_grad(PyObject *tensor, PyObject *unused) { return ask(tensor, s_requires_grad, 0); }
 
 static long long ask_int(PyObject *object, PyObject *name)
 {
@@ -160,6 +163,7 @@ static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
 #include "_leaves.h"
 #include "_sites.h"
 #include "_writes.h"
+#include "_cuts.h"
 #include "_mode.h"
 #include "_overrides.h"
 
@@ -188,6 +192,17 @@ static int find_exchange(PyObject *capsule)
     return 0;
 }
 
+/* What else we ask of torch, by the names that it has for it. */
+static int find_in_torch(void)
+{
+    PyObject *torch = PyImport_ImportModule("torch"), *of_c = torch ? PyObject_GetAttrString(torch, "_C") : NULL;
+    inference_fn = of_c ? PyObject_GetAttrString(torch, "is_inference_mode_enabled") : NULL;
+    count_modes = inference_fn ? PyObject_GetAttrString(of_c, "_len_torch_function_stack") : NULL;
+    Py_XDECREF(torch);
+    Py_XDECREF(of_c);
+    return count_modes ? 0 : -1;
+}
+
 static PyObject *core_setup(PyObject *module, PyObject *args)
 {
     PyObject **places[] = {&tensor_type, &parameter_type, &strided, &task_id_fn, &sequence_fn, &grad_enabled_fn,
@@ -199,6 +214,7 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
         return NULL;
     if (find_exchange(capsule) < 0) return NULL;
     for (int i = 0; i < KNOWN; i++) *places[i] = Py_NewRef(given[i]); /* for as long as the process lives */
+    if (find_in_torch() < 0) return NULL;
     PyObject *dtype, *code;
     Py_ssize_t at = 0;
     n_dtypes = 0;

@@ -6,6 +6,11 @@ typedef struct {
     uint32_t id;
     PyObject *ref;             /* weak reference to the tensor */
     uint32_t meta;             /* of both, 0 while it is what the trace says of the leaf */
+    uint32_t meta_id, name_id; /* of what the trace says, and of its name; 0 where it has none yet */
+    PyObject *names;           /* its name, in a tuple */
+    PyObject *target;          /* what is written to where its elements are */
+    PyObject *loss;            /* where its history was lost last, and the site of that */
+    uint32_t loss_site;
     Buffer grad, data;         /* entries: what each held when last observed */
     long long version;         /* of the data, when last observed */
     long long pointer;
@@ -15,12 +20,18 @@ static int leaf_traverse(Leaf *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->ref);
+    Py_VISIT(self->names);
+    Py_VISIT(self->target);
+    Py_VISIT(self->loss);
     return 0;
 }
 
 static int leaf_clear(Leaf *self)
 {
     Py_CLEAR(self->ref);
+    Py_CLEAR(self->names);
+    Py_CLEAR(self->target);
+    Py_CLEAR(self->loss);
     return 0;
 }
 
@@ -95,6 +106,10 @@ static PyMemberDef leaf_members[] = {
     {"id", T_UINT, offsetof(Leaf, id), READONLY, NULL},
     {"ref", T_OBJECT, offsetof(Leaf, ref), READONLY, NULL},
     {"meta", T_UINT, offsetof(Leaf, meta), 0, NULL},
+    {"meta_id", T_UINT, offsetof(Leaf, meta_id), 0, NULL},
+    {"name_id", T_UINT, offsetof(Leaf, name_id), 0, NULL},
+    {"names", T_OBJECT, offsetof(Leaf, names), 0, NULL},
+    {"target", T_OBJECT, offsetof(Leaf, target), 0, NULL},
     {NULL},
 };
 static PyType_Slot leaf_slots[] = {
@@ -211,6 +226,16 @@ static int may_concern(Book *book, PyObject *tensor)
     found = PyDict_Contains(book->grads, key);
     Py_DECREF(key);
     return found;
+}
+
+/* Remember that the elements of a leaf are where this tensor has them. */
+static int follow_data(Book *book, Leaf *leaf, PyObject *tensor)
+{
+    PyObject *key = call0(tensor, s_data_ptr);
+    int is_there = key ? PyObject_IsTrue(key) : -1;
+    if (is_there > 0) is_there = PyDict_SetItem(book->aliases, key, leaf->target);
+    Py_XDECREF(key);
+    return is_there;
 }
 
 /* Version and address, as LeafState's mark; zeros where a tensor has none. */

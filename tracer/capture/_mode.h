@@ -38,7 +38,6 @@ static int any_tensor(PyObject *objects, int (*test)(PyObject *, PyObject *), Py
     return 0;
 }
 
-static int requires_grad(PyObject *tensor, PyObject *unused) { return ask(tensor, s_requires_grad, 0); }
 static int is_any(PyObject *tensor, PyObject *unused) { return 1; }
 
 static int is_known(PyObject *tensor, PyObject *known)
@@ -88,9 +87,11 @@ static int tell_derived(Mode *self, Op *op, PyObject *args, PyObject *result)
     if (!self->severed || !PyDict_Check(self->severed) || !PyDict_Size(self->severed)) return 0;
     int found = any_tensor(args, is_known, self->severed, 1);
     if (found <= 0) return found;
-    PyObject *done = PyObject_CallFunction(self->derived, "IOO", op->id, args, result);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    int done = op->action == OBSERVE ? pass_loss_on(self, op, args, result) : 0;
+    if (done) return done < 0 ? -1 : 0;
+    PyObject *told = PyObject_CallFunction(self->derived, "IOO", op->id, args, result);
+    Py_XDECREF(told);
+    return told ? 0 : -1;
 }
 
 /* What to do when this function is called: a new reference, or NULL with an exception. */
@@ -150,9 +151,13 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
         goto done;
     }
     Leaf *leaf = NULL;
-    int simple = op->action == WRITE || op->action == SET_GRAD ? simple_write(self, op, own_args, kwargs, &leaf) : 0;
+    int is_cut = op->action >= CUT_DATA, simple = 0;
+    if (is_cut) leaf = simple_cut(self, own_args, kwargs);
+    else if (op->action == WRITE || op->action == SET_GRAD || op->action == SET_DATA)
+        simple = simple_write(self, op, own_args, kwargs, &leaf);
     if (simple < 0) PyErr_Clear();
-    result = simple == 1 && leaf ? call_write(self, op, leaf, function, own_args, kwargs)
+    result = is_cut && leaf ? call_cut(self, op, leaf, function, own_args)
+             : simple == 1 && leaf ? call_write(self, op, leaf, function, own_args, kwargs)
              : op->before && simple != 1 ? call_around(function, op->before, op->after, own_args, kwargs)
                                          : PyObject_Call(function, own_args, kwargs);
     if (!result || self->paused) goto done;
@@ -266,6 +271,7 @@ static PyMemberDef mode_members[] = {
     {"book", T_OBJECT, offsetof(Mode, book), 0, NULL},
     {"severed", T_OBJECT, offsetof(Mode, severed), 0, NULL},
     {"derived", T_OBJECT, offsetof(Mode, derived), 0, NULL},
+    {"kept", T_OBJECT, offsetof(Mode, kept), 0, NULL},
     {"ran", T_OBJECT, offsetof(Mode, ran), 0, NULL},
     {"stepping", T_UINT, offsetof(Mode, stepping), 0, NULL},
     {"round", T_UINT, offsetof(Mode, round), 0, NULL},

@@ -2,7 +2,7 @@
  * and its logs. Included by _core.c. */
 
 /* What to do when a function is called: its id, and the callbacks of one that needs them. */
-enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3, GET_GRAD = 4 };
+enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3, GET_GRAD = 4, SET_DATA = 5, CUT_DATA = 6, CUT_DETACH = 7 };
 
 typedef struct { PyObject_HEAD uint32_t id, how; int action; PyObject *before, *after; } Op;
 
@@ -120,6 +120,7 @@ typedef struct {
     PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
     PyObject *fault;
     Book *book;
+    PyObject *kept;        /* what is known of results that lost their history: KEPT_... */
     uint32_t stepping;     /* while an optimizer steps: its name, as a string id */
     struct {
         uint32_t module;   /* id of the module whose forward is running, 0 for none */
@@ -140,6 +141,7 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->tape);
     Py_VISIT(self->book);
+    Py_VISIT(self->kept);
     Py_VISIT(self->ops);
     Py_VISIT(self->describe);
     Py_VISIT(self->is_user);
@@ -156,6 +158,7 @@ static int mode_clear(Mode *self)
 {
     Py_CLEAR(self->tape);
     Py_CLEAR(self->book);
+    Py_CLEAR(self->kept);
     Py_CLEAR(self->ops);
     Py_CLEAR(self->describe);
     Py_CLEAR(self->is_user);

@@ -244,10 +244,18 @@ static PyObject *quiet(void)
     return guard;
 }
 
+/* As `quiet`, for what is asked of tensors as PyTorch makes them: nobody hears it where there is no mode. */
+static PyObject *quiet_for_plain(void)
+{
+    long long modes = call_int(count_modes);
+    if (modes > 0) return quiet();
+    return modes < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* The exception that is set, if any, stays as it is. */
 static void loud(PyObject *guard)
 {
-    if (!guard) return;
+    if (!guard || guard == Py_None) { Py_XDECREF(guard); return; }
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     PyObject *left = PyObject_CallMethodObjArgs(guard, s_exit, Py_None, Py_None, Py_None, NULL);

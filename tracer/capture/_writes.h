@@ -1,5 +1,39 @@
 /* Writes of operations to a leaf's values or its `.grad`, read before and after. Included by _core.c. */
 
+/* Whether a leaf's values are those last observed, as far as its version and address tell. */
+static int is_as_observed(Leaf *leaf, PyObject *tensor)
+{
+    long long version, pointer;
+    read_mark(tensor, &version, &pointer);
+    return version == leaf->version && pointer == leaf->pointer;
+}
+
+/* Whether `x.data = y` leaves shape, dtype and device of `x` as they are, both on the CPU. */
+static int is_alike(PyObject *tensor, PyObject *other)
+{
+    View one, two;
+    PyObject *type = (PyObject *)Py_TYPE(other);
+    if (type != tensor_type && type != parameter_type) return 0;
+    int alike = find_view(tensor, &one) && find_view(other, &two) && one.code == two.code && one.ndim == two.ndim;
+    if (PyErr_Occurred()) PyErr_Clear();
+    for (int d = 0; alike && d < one.ndim; d++) alike = one.shape[d] == two.shape[d];
+    return alike;
+}
+
+/* As simple_write, of what gives a leaf of ours another `.grad`, or other data. */
+static int simple_set(Mode *self, Op *op, Leaf *leaf, PyObject *args)
+{
+    if (PyTuple_Size(args) != 2) return 0;
+    PyObject *target = PyTuple_GetItem(args, 0), *guard = quiet_for_plain();
+    int simple = !guard ? -1
+                 : op->action == SET_DATA ? !leaf->meta && leaf->target && is_as_observed(leaf, target) &&
+                                                is_alike(target, PyTuple_GetItem(args, 1))
+                 : self->now[tape_thread(self->tape)].pass ? 0
+                 : ask(target, s_is_leaf, 0); /* of what is a leaf no more, asking for its `.grad` would warn */
+    loud(guard);
+    return simple;
+}
+
 /* 1 where C can record what a writing function does, with the leaf it writes (NULL: none of ours);
  * 0 where that is for Python; -1 with an exception. */
 static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Leaf **leaf)
@@ -10,18 +44,11 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
     if (!self->book || (kwargs && PyDict_GetItemString(kwargs, "out"))) return 0;
     if (type != tensor_type && type != parameter_type) return 0;
     *leaf = find_leaf(self->book, target);
-    if (op->action == SET_GRAD) {
-        int gives = PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) != Py_None;
-        if (!*leaf) return !gives; /* a leaf that no pass has met yet may be one from now on */
-        if (ask(target, s_is_leaf, 0) != 1) return 0; /* no more: asking for its `.grad` would warn */
-        return PyTuple_Size(args) == 2 && PyTuple_GetItem(args, 1) == Py_None &&
-               !self->now[tape_thread(self->tape)].pass;
-    }
-    if (*leaf) { /* one that changed while nobody looked is for Python, which tells of that first */
-        long long version, pointer;
-        read_mark(target, &version, &pointer);
-        return version == (*leaf)->version && pointer == (*leaf)->pointer;
-    }
+    if (op->action != WRITE && *leaf) return simple_set(self, op, *leaf, args);
+    if (op->action == SET_DATA) return 0;
+    /* a leaf that no pass has met yet may be one from now on */
+    if (op->action == SET_GRAD) return PyTuple_Size(args) != 2 || PyTuple_GetItem(args, 1) == Py_None;
+    if (*leaf) return is_as_observed(*leaf, target); /* Python tells first of what nobody saw */
     int concerned = may_concern(self->book, target);
     return concerned < 0 ? -1 : !concerned;
 }
@@ -78,7 +105,7 @@ static PyObject *mode_writes(Mode *self, PyObject *args)
 static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *before, const Buffer *after)
 {
     int64_t site = find_site(self, NULL);
-    uint32_t how = writer_of(self, op->how);
+    uint32_t how = op->action == SET_DATA ? op->how : writer_of(self, op->how);
     if (site < 0 || PyErr_Occurred()) return -1;
     Tape *tape = self->tape;
     Buffer *out = &tape->frames;
@@ -93,7 +120,7 @@ static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *b
 
 static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer *before)
 {
-    if (op->action == WRITE) return copy_buffer(before, &leaf->data);
+    if (op->action != SET_GRAD) return copy_buffer(before, &leaf->data);
     PyObject *grad = PyObject_GetAttr(tensor, s_grad);
     if (!grad) return -1;
     int failed = put_entry(self->tape, before, grad, leaf->meta) < 0;
@@ -103,15 +130,18 @@ static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer 
 
 static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
 {
-    if (op->action == WRITE) {
+    if (op->action != SET_GRAD) {
         if (read_again(self->tape, &leaf->data, tensor, leaf->meta) < 0) return -1;
         read_mark(tensor, &leaf->version, &leaf->pointer);
+        if (op->action == SET_DATA && follow_data(self->book, leaf, tensor) < 0) return -1;
         return write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data);
     }
-    uint8_t none = ENTRY_NONE;
-    leaf->grad.used = 0;
-    if (put(&leaf->grad, &none, 1) < 0) return -1;
-    return write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad);
+    PyObject *grad = PyObject_GetAttr(tensor, s_grad);
+    if (!grad) return -1;
+    int failed = read_again(self->tape, &leaf->grad, grad, leaf->meta) < 0 ||
+                 (grad != Py_None && follow_grad(self->book, leaf, grad) < 0);
+    Py_DECREF(grad);
+    return failed ? -1 : write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad);
 }
 
 /* Call a function that writes to this leaf, and record what the leaf held before and after. */

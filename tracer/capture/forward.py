@@ -19,12 +19,20 @@ from tracer.records.events import Cut, Forward, GradRead, TensorRef
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
-OBSERVE, IGNORE, WRITE, SET_GRAD, GET_GRAD = range(5)
+OBSERVE, IGNORE, WRITE, SET_GRAD, GET_GRAD, SET_DATA, CUT_DATA, CUT_DETACH = range(8)
 """What the mode does with a function, as `Op` takes it: record it, call it unseen, or record what
-it writes to a leaf's data or to its `.grad` (in C where it can, else through the callbacks), or
-that a `.grad` is read where there can be none."""
+it writes to a leaf's data or to its `.grad`, that a `.grad` is read where there can be none, or
+that a leaf's history is cut (in C where it can, else through the callbacks)."""
 
-_ACTIONS = {"Tensor.grad.__set__": SET_GRAD, "Tensor.grad.__get__": GET_GRAD}
+_ACTIONS = {
+    "Tensor.grad.__set__": SET_GRAD,
+    "Tensor.grad.__get__": GET_GRAD,
+    "Tensor.data.__set__": SET_DATA,
+    "Tensor.data.__get__": CUT_DATA,
+    "Tensor.detach": CUT_DETACH,
+}
+_TOLD = {"Tensor.data.__get__": "Tensor.data"}
+_HOW = {SET_GRAD: ".grad =", SET_DATA: ".data =", CUT_DATA: ".data", CUT_DETACH: "detach"}
 
 Before = Callable[[tuple[Any, ...], Any], Any]
 After = Callable[[Any, Any, BaseException | None], None]
@@ -110,18 +118,23 @@ class Operations:
 
     # ---- what a function is
 
+    def kept(self) -> tuple[object, ...]:
+        """What the mode must know, and keep up, to tell of a cut itself."""
+        return self._made, self.severed.arrays, self._session.saved_writes.handles, OurRef, Loss
+
     def describe(self, function: Any) -> Op:
         """What to do when this function is called; (function, True) stands for it with `out=`."""
         writes_out = type(function) is tuple
         qualified = qualified_name(function[0] if writes_out else function)
-        op_id = self._session.recorder.writer.string(qualified)
-        self._names[op_id] = qualified
+        told = _TOLD.get(qualified, qualified)
+        op_id = self._session.recorder.writer.string(told)
+        self._names[op_id] = told
         action, before, after = self._handling(qualified)
         if writes_out:
             action, before, after = WRITE, self._before_write, self._after_write(qualified)
         if before is None or after is None:
-            return Op(op_id, action)
-        how = ".grad =" if action == SET_GRAD else qualified.removeprefix("Tensor.")
+            return Op(op_id, action, int(_asks_for_shape(qualified.rpartition(".")[2])))
+        how = _HOW.get(action) or qualified.removeprefix("Tensor.")
         how_id = self._session.saved_writes.id_of(how)
         return Op(op_id, action, how_id, self._guarded_before(before), self._guarded(after))
 
@@ -487,7 +500,8 @@ class Operations:
 
     def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
         if len(self._made) > 8192:
-            self._made = {key: held for key, held in self._made.items() if held[0]() is not None}
+            for key in [key for key, held in self._made.items() if held[0]() is None]:
+                del self._made[key]
         self._made[id(tensor)] = (OurRef(tensor), seq)
         return TensorRef(meta_of(tensor), seq)
 

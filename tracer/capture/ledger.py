@@ -117,6 +117,7 @@ class Ledger:
         state.mark = _mark(tensor)
         state.first = First(meta_of(tensor), state.data, state.grad)
         state.watched = True
+        state.target, state.meta_id = Target(state, False), self._recorder.meta_id(tensor)
         del self._unwatched[id(tensor)]
         self._leaves[id(tensor)] = state
         self._follow_data(state, tensor)
@@ -137,6 +138,7 @@ class Ledger:
     def name(self, tensor: Tensor, state: LeafState, name: str) -> None:
         """Give a leaf the name its user gave it."""
         state.name = name
+        state.names, state.name_id = (name,), self._recorder.writer.string(name)
         if not state.watched and self._recorder.watched.leaf(name):
             self._watch(tensor, state)
         if state.watched:
@@ -296,7 +298,7 @@ class Ledger:
         return [(leaf, state) for leaf, state in known if leaf is not None]
 
     def _follow_data(self, state: LeafState, leaf: Tensor) -> None:
-        self._at(leaf, Target(state, False))
+        self._at(leaf, state.target)
 
     def _follow_grad(self, state: LeafState, grad: Tensor | None) -> None:
         if grad is not None:

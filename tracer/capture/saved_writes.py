@@ -43,7 +43,7 @@ class SavedWrites:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._uncounted: dict[int, None] = {}
+        self.handles: dict[int, None] = {}
         self._texts: dict[int, str] = {}
 
     def id_of(self, how: str) -> int:
@@ -57,16 +57,16 @@ class SavedWrites:
         address = address_of(data)
         if not address:  # it has no elements of its own to write to
             return
-        if len(self._uncounted) >= _MOST_HANDLES:
-            del self._uncounted[next(iter(self._uncounted))]
-        self._uncounted[address] = None
+        if len(self.handles) >= _MOST_HANDLES:
+            del self.handles[next(iter(self.handles))]
+        self.handles[address] = None
 
     def pass_begins(self, live: LivePass) -> None:
         """Enter writes through `.data` since the nodes of the pass kept what they read."""
-        if not self._uncounted:
+        if not self.handles:
             return
         oldest = self._made_at(min(live.walk.sequence_nrs))
-        writes = [write for write in self._writes(oldest) if write.address in self._uncounted]
+        writes = [write for write in self._writes(oldest) if write.address in self.handles]
         if not writes:
             return
         for number, sequence_nr in enumerate(live.walk.sequence_nrs):

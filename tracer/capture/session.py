@@ -118,6 +118,7 @@ class Session:
         self.loops = LoopBook(self.sites, self.recorder.site, lambda: self.mode.round)
         self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
+        self.mode.kept = self.operations.kept()
         self.mode.severed = self.operations.severed.known
         self.mode.derived = self.operations.derived
         self.recorder.stop = self.stop
@@ -452,7 +453,8 @@ class Session:
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         try:
             name = self.optimizer.pop() if self.optimizer else type(optimizer).__name__
-            self.mode.stepping = 0
+            outer = self.optimizer[-1:]
+            self.mode.stepping = self.saved_writes.id_of(f"{outer[0]}.step") if outer else 0
             if self.is_recording():
                 with torch._C.DisableTorchFunction():
                     self._enter_step(optimizer, name)

@@ -31,7 +31,7 @@ class Severed:
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[OurRef, Loss]] = {}
-        self._arrays: dict[int, tuple[weakref.ref[Any], Loss]] = {}
+        self.arrays: dict[int, tuple[weakref.ref[Any], Loss]] = {}
 
     def lose(self, tensor: Tensor, loss: Loss) -> None:
         """Know of a tensor that it has no history, and why."""
@@ -45,16 +45,16 @@ class Severed:
         """Know of an array that its elements are those of a tensor without history."""
         loss, address = self.find(tensor), address_of(tensor)
         if loss is not None and address:
-            if len(self._arrays) >= _MOST:
-                del self._arrays[next(iter(self._arrays))]
-            self._arrays[address] = weakref.ref(array), loss
+            if len(self.arrays) >= _MOST:
+                del self.arrays[next(iter(self.arrays))]
+            self.arrays[address] = weakref.ref(array), loss
 
     def find(self, tensor: Tensor) -> Loss | None:
         """Where the history of a tensor, or of what it was computed from, was lost."""
         held = self.known.get(id(tensor))
         if held is not None and held[0]() is tensor:
             return held[1]
-        array = self._arrays.get(address_of(tensor)) if self._arrays else None
+        array = self.arrays.get(address_of(tensor)) if self.arrays else None
         return array[1] if array is not None and array[0]() is not None else None
 
     def pass_on(self, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:

@@ -24,10 +24,13 @@ class Leaf:
     """What was last observed of one leaf: entries of its `.grad` and values, and their mark.
 
     `mark` is the values' version and address; `meta` is that of both, 0 while it is what the trace
-    says of the leaf.
+    says of the leaf. Its name, what `meta` 0 stands for and what is written to where its elements
+    are is for the core in C, which tells more without asking.
     """
 
-    __slots__ = ("data", "grad", "id", "mark", "meta", "ref")
+    __slots__ = (
+        "data", "grad", "id", "mark", "meta", "meta_id", "name_id", "names", "ref", "target",
+    )  # fmt: skip
 
     def __init__(
         self, id: int, ref: weakref.ref[Any], grad: bytes, data: bytes, mark: tuple[int, int]
@@ -37,7 +40,8 @@ class Leaf:
         self.grad = grad
         self.data = data
         self.mark = mark
-        self.meta = 0
+        self.meta = self.meta_id = self.name_id = 0
+        self.names = self.target = None
 
 
 class Book:

@@ -17,7 +17,7 @@ from tracer.capture.core_in_python.leaves import Book, Leaf, read_mark
 from tracer.capture.core_in_python.made import Made, MadeLog
 from tracer.capture.core_in_python.places import Places
 from tracer.capture.core_in_python.probes import Fault, hand_over
-from tracer.capture.core_in_python.tape import NONE, TOO_MANY, Tape
+from tracer.capture.core_in_python.tape import TOO_MANY, Tape
 from tracer.capture.core_in_python.unseen import call, unseen, without_ours
 from tracer.records.events import EVENT_KINDS, DataWrite, Forward, GradWrite
 from tracer.records.stream import FORWARD, WRITE
@@ -230,8 +230,9 @@ class ModeCore:
             set_grad = op.action == _SET_GRAD
             return (not gives if set_grad else not self._may_concern(target)), None
         if op.action == _SET_GRAD:
-            clears = len(args) == 2 and args[1] is None
-            return clears and target.is_leaf and not self._current().pass_id, leaf
+            with TORCH.disable_torch_function():
+                is_set = len(args) == 2 and target.is_leaf
+            return is_set and not self._current().pass_id, leaf
         # one that changed while nobody looked is for the callbacks, which tell of that first
         return read_mark(target) == leaf.mark, leaf
 
@@ -279,8 +280,11 @@ class ModeCore:
             leaf.mark = read_mark(tensor)
             self._put_write(op, leaf, _DATA_WRITE_CODE, before, leaf.data)
         else:
-            leaf.grad = NONE
-            self._put_write(op, leaf, _GRAD_WRITE_CODE, before, NONE)
+            grad = tensor.grad
+            leaf.grad = self._tape.entry(grad, leaf.meta)
+            if grad is not None and self.book is not None:
+                self.book.grads[grad._cdata] = leaf
+            self._put_write(op, leaf, _GRAD_WRITE_CODE, before, leaf.grad)
 
     def _put_write(self, op: Op, leaf: Leaf, kind: int, before: bytes, after: bytes) -> None:
         site = self.here()
