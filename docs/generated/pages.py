@@ -54,6 +54,8 @@ def recorded() -> str:
         "many elements are zero, NaN or infinite, and the values themselves where there are 16 or "
         "fewer (`detail=` changes that). `seq` is the place in the order, `t_ns` nanoseconds since "
         "the recording began, `pass` the number of the backward pass that it belongs to.",
+        "Of a tensor on a GPU it is the same, read after the pass so that nothing waits; what has "
+        "been tried there, and what has not, is among the [limits](limits.md).",
         *(about_kind(kind, *found[kind.kind]) for kind in EVENT_KINDS),
     ]
     return joined(parts)

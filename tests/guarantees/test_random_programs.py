@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import tracer
+from tests.capture.devices import answering_later
 from tests.guarantees import checks
 from tests.guarantees.conftest import torch_state
 from tests.guarantees.ledger import check_ledger
@@ -113,6 +114,28 @@ def check_program(program: list[Instruction]) -> None:
 @pytest.mark.parametrize("what", KEPT)
 def test_a_program_that_once_failed(what: str) -> None:
     check_program(KEPT[what])
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_a_program_that_once_failed_with_a_device_that_answers_later(what: str) -> None:
+    with answering_later():
+        check_program(KEPT[what])
+
+
+def test_random_programs_with_a_device_that_answers_later() -> None:
+    @settings(
+        max_examples=40,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(programs())
+    def run(program: Any) -> None:
+        with answering_later():
+            check_program(program)
+
+    run()
 
 
 def test_random_programs(request: pytest.FixtureRequest) -> None:

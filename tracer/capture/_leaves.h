@@ -296,8 +296,16 @@ static PyObject *book_states(Book *self, PyObject *args)
     return states;
 }
 
-/* changed(tape, leaves, first, count): of {number: (tensor, Leaf)} the numbers of those that hold something
- * else than what was last observed. A write that counted as a version shows at once; of `count` leaves from
+static int append_found(PyObject *changed, PyObject *number, const Buffer *found)
+{
+    PyObject *pair = Py_BuildValue("Oy#", number, found->data, found->used);
+    int failed = !pair || PyList_Append(changed, pair) < 0;
+    Py_XDECREF(pair);
+    return failed ? -1 : 0;
+}
+
+/* changed(tape, leaves, first, count): of {number: (tensor, Leaf)} those that hold something else than what
+ * was last observed, as [(number, what was found)]. A write that counted as a version shows at once; of `count` leaves from
  * the `first` on, every element is read, as not every write counts. */
 static PyObject *book_changed(Book *self, PyObject *args)
 {
@@ -317,7 +325,7 @@ static PyObject *book_changed(Book *self, PyObject *args)
         int failed = put_entry(tape, &found, tensor, leaf->meta) < 0;
         int is_same = !failed && found.used == leaf->data.used && !memcmp(found.data, leaf->data.data, found.used);
         if (is_same) { leaf->version = version; leaf->pointer = pointer; }
-        else if (!failed) failed = PyList_Append(changed, number) < 0;
+        else if (!failed) failed = append_found(changed, number, &found) < 0;
         free(found.data);
         if (failed) Py_CLEAR(changed);
     }
@@ -333,7 +341,7 @@ static PyMemberDef book_members[] = {
 static PyMethodDef book_methods[] = {
     {"find", (PyCFunction)book_find, METH_O, "find(tensor): the Leaf that a tensor is, or None."},
     {"states", (PyCFunction)book_states, METH_VARARGS, "states(variables, make): {number: (tensor, Leaf)}."},
-    {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves, first, count): the numbers of those that hold something else."},
+    {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves, first, count): [(number, entry found)] of those that hold something else."},
     {NULL},
 };
 static PyType_Slot book_slots[] = {

@@ -76,16 +76,21 @@ def _dtypes() -> dict[torch.dtype, int]:
     return {dtype: code for dtype, code in known if dtype is not None}
 
 
-core.setup(
-    torch.Tensor,
-    torch.nn.Parameter,
-    torch.strided,
-    torch._C._current_graph_task_id,
-    torch._C._autograd._get_sequence_nr,
-    torch.is_grad_enabled,
-    HookDict,
-    torch_register_hook,
-    torch._C.DisableTorchFunction,
-    _dtypes(),
-    getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
-)
+def set_up(*, reads: object = torch.strided) -> None:
+    """Tell the core about torch; tensors whose layout is not `reads` it leaves to others."""
+    core.setup(
+        torch.Tensor,
+        torch.nn.Parameter,
+        reads,
+        torch._C._current_graph_task_id,
+        torch._C._autograd._get_sequence_nr,
+        torch.is_grad_enabled,
+        HookDict,
+        torch_register_hook,
+        torch._C.DisableTorchFunction,
+        _dtypes(),
+        getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
+    )
+
+
+set_up()

@@ -23,12 +23,8 @@ def differs(left: Tensor | None, given: Tensor | None, version: int | None) -> b
     """
     if left is given or left is None or given is None:
         return left is given and not is_untouched(left, given, version)
-    if type(left) is not Tensor or type(given) is not Tensor or not left.is_cpu:
+    if not are_alike(left, given) or not left.is_cpu:
         return False
-    if left.layout is not torch.strided or given.layout is not torch.strided:
-        return False
-    if left.shape != given.shape or left.dtype != given.dtype:
-        return True
     return not torch.equal(_bits(left), _bits(given))
 
 
@@ -36,3 +32,14 @@ def _bits(tensor: Tensor) -> Tensor:
     """The bytes of a tensor: by its numbers 0 would equal -0, and NaNs nothing."""
     plain = tensor.detach().resolve_conj().resolve_neg()  # makes no node
     return plain.contiguous().reshape(-1).view(torch.uint8)
+
+
+def are_alike(left: Tensor, given: Tensor) -> bool:
+    """Whether two tensors are two, of one kind, so that their elements can be compared."""
+    return (
+        left is not given
+        and type(left) is Tensor
+        and type(given) is Tensor
+        and left.layout is given.layout is torch.strided
+        and (left.device, left.dtype, left.shape) == (given.device, given.dtype, given.shape)
+    )

@@ -400,7 +400,7 @@ class Engine:
             torchviz=session.likeness(call.outputs, live.walk),
             begin_ns=recorder.tape.now(),
         )
-        recorder.writer.put(record)
+        recorder.put(record)
         recorder.pass_begins(record.id)
         session.saved_writes.pass_begins(live)
 
@@ -423,7 +423,7 @@ class Engine:
         self._tasks.pop(live.state.task, None)
         self._leave(live)
         recorder.pass_ends(live.record.id)
-        recorder.writer.put(_ended(live, end_ns, error))
+        recorder.waiting.record(_ended(live, end_ns, error))
         if not self._running:
             session.round_ends()
         recorder.flush_if_due()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from tracer.capture.core import Around
-from tracer.capture.differences import differs, is_untouched, version_of
+from tracer.capture.differences import are_alike, differs, is_untouched, version_of
 from tracer.capture.hook_origins import Origin, Place
 from tracer.capture.recorder import all_packed
 from tracer.capture.references import OurRef
-from tracer.records.events import Hook, HookRun
+from tracer.capture.waiting import Decide
+from tracer.records.events import Event, Hook, HookRun
 from tracer.records.stream import ENTRY_NONE, ENTRY_VALUES
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ class HookProbe(Watching):
         seat, before = given.seat, given.entries
         left = self._left(given, result) if error is None else ()
         after = tuple(self._entry_after(given, i, tensor) for i, tensor in enumerate(left))
+        later = self._ask_of_change(given, left, after) if error is None else None
         recorder = self._recorder
         recorder.emit(
             HookRun(
@@ -209,10 +211,11 @@ class HookProbe(Watching):
                 input_nr=seat.input_nr if len(before) == 1 else None,
                 before=all_packed(before),
                 after=all_packed(after),
-                changed=error is None and self._has_changed(given, left, after),
+                changed=error is None and later is None and self._has_changed(given, left, after),
                 raised=type(error).__name__ if error is not None else "",
                 removed=given.removed,
-            )
+            ),
+            later,
         )
         if error is not None:
             seat.live.failed_at = seat.node
@@ -236,6 +239,35 @@ class HookProbe(Watching):
             for i, one in enumerate(left)
             if i >= len(given.tensors) or after[i][0] not in _EXACT
         )
+
+    def _ask_of_change(
+        self, given: _Given, left: tuple[Tensor | None, ...], after: tuple[bytes, ...]
+    ) -> Decide | None:
+        """Have the device say whether there was a change; how to tell of it then.
+
+        None where nothing has to be asked.
+        """
+        deferred = self._recorder.deferred
+        if not any(map(deferred.is_mark, (*given.entries, *after))):
+            return None
+        asked: list[bool | int] = []
+        for one, before, version in zip(left, given.tensors, given.versions, strict=False):
+            if isinstance(one, Tensor) and isinstance(before, Tensor) and are_alike(one, before):
+                asked.append(deferred.ask_differs(one, before))
+            else:
+                asked.append(differs(one, before, version))
+
+        def decide(run: Event) -> Event:
+            assert isinstance(run, HookRun)
+            entries = cast("tuple[bytes, ...]", run.after)
+            is_other = any(
+                answer is True or deferred.differs(answer)
+                for answer, entry in zip(asked, entries, strict=False)
+                if entry[0] not in _EXACT
+            )
+            return replace(run, changed=is_other or run.before != run.after)
+
+        return decide
 
     def _entry_after(self, given: _Given, i: int, tensor: Tensor | None) -> bytes:
         if i < len(given.tensors) and is_untouched(tensor, given.tensors[i], given.versions[i]):

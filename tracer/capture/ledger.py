@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
@@ -14,7 +14,8 @@ from tracer.capture.readings import NONE, address_of, grad_of, meta_of
 from tracer.capture.recorder import packed
 from tracer.capture.references import OurRef
 from tracer.records import events
-from tracer.records.events import UNSEEN
+from tracer.records.events import UNSEEN, DataWrite, Event, GradWrite
+from tracer.records.stream import ENTRY_UNREAD
 from tracer.records.tensors import TensorMeta
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Ledger:
         self._follow_grad(state, grad)
 
     def _put(self, state: LeafState) -> None:
-        self._recorder.writer.put(
+        self._recorder.put(
             events.Leaf(
                 state.id,
                 state.name,
@@ -222,24 +223,62 @@ class Ledger:
                 self.data_written(leaf, target.state, how, site, before=target.before)
 
     def grad_written(
-        self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
+        self,
+        leaf: Tensor,
+        state: LeafState,
+        how: str,
+        site: int,
+        *,
+        before: bytes,
+        is_sure: bool = True,
     ) -> None:
         """Record that user code changed a leaf's `.grad`, or put another there."""
         after = self._recorder.entry(grad_of(leaf), state.meta)
         self._follow_grad(state, grad_of(leaf))
         state.grad = after
-        self._recorder.grad_write(state.id, how, before, after, site)
+        self._enter(GradWrite, state, how, before, after, site, is_sure=is_sure)
 
     def data_written(
-        self, leaf: Tensor, state: LeafState, how: str, site: int, *, before: bytes
+        self,
+        leaf: Tensor,
+        state: LeafState,
+        how: str,
+        site: int,
+        *,
+        before: bytes,
+        found: bytes | None = None,
     ) -> None:
-        """Record that user code changed a leaf's values, maybe to those of another dtype."""
+        """Record that user code changed a leaf's values, maybe to those of another dtype.
+
+        `found`: what a look at them found, where nobody saw a write.
+        """
         is_as_it_was = meta_of(leaf) == state.first.meta
-        state.meta = 0 if is_as_it_was else self._recorder.meta_id(leaf)
-        after = self._recorder.entry(leaf, state.meta)
-        state.data, state.mark = after, _mark(leaf)
+        meta = 0 if is_as_it_was else self._recorder.meta_id(leaf)
+        is_known = found is not None and meta == state.meta
+        after = found if found and is_known else self._recorder.entry(leaf, meta)
+        state.meta, state.data, state.mark = meta, after, _mark(leaf)
         self._follow_data(state, leaf)
-        self._recorder.data_write(state.id, how, before, after, site)
+        self._enter(DataWrite, state, how, before, after, site, is_sure=found is None)
+
+    def _enter(
+        self,
+        kind: type[GradWrite | DataWrite],
+        state: LeafState,
+        how: str,
+        before: bytes,
+        after: bytes,
+        site: int = 0,
+        *,
+        is_sure: bool,
+    ) -> None:
+        """Enter a write; one that is not sure only if its entries, maybe known later, differ."""
+        recorder = self._recorder
+        if is_sure or not recorder.deferred.last:
+            enter = recorder.grad_write if kind is GradWrite else recorder.data_write
+            enter(state.id, how, before, after, site)
+        else:
+            write = kind(**recorder.stamp(), leaf=state.id, how=how)
+            recorder.emit(replace(write, before=packed(before), after=packed(after)), _if_any)
 
     def follow_alias(self, alias: Tensor, original: Tensor) -> None:
         """Know a `.grad` by where its elements are, as another tensor has them too now."""
@@ -261,7 +300,7 @@ class Ledger:
     def _unseen(self, state: LeafState, before: bytes, after: bytes) -> None:
         """Enter a change of a leaf's `.grad` that nobody saw."""
         state.grad = after
-        self._recorder.grad_write(state.id, UNSEEN, before, after, 0)
+        self._enter(GradWrite, state, UNSEEN, before, after, is_sure=False)
 
     def check_data(self, leaves: Leaves, how: str = UNSEEN, *, all_of_them: bool = False) -> None:
         """Enter changes of these leaves' values that nobody saw.
@@ -272,9 +311,9 @@ class Ledger:
         first, count = self._window, len(leaves) if all_of_them else _WINDOW
         first = 0 if all_of_them or first >= len(leaves) else first
         self._window = first + count
-        for number in self.book.changed(self._recorder.tape, leaves, first, count):
+        for number, found in self.book.changed(self._recorder.tape, leaves, first, count):
             leaf, state = leaves[number]
-            self.data_written(leaf, state, how, 0, before=bytes(state.data))
+            self.data_written(leaf, state, how, 0, before=bytes(state.data), found=found)
 
     def catch_up(self, how: str) -> None:
         """Enter every change since a leaf was last looked at, of its `.grad` and its values."""
@@ -282,7 +321,7 @@ class Ledger:
         for leaf, state in live.values():
             before = bytes(state.grad)
             if not same_entry(self._recorder.entry(grad_of(leaf), state.meta), before):
-                self.grad_written(leaf, state, how, 0, before=before)
+                self.grad_written(leaf, state, how, 0, before=before, is_sure=False)
         self.check_data(live, how, all_of_them=True)
 
     def observe_grad(self, leaf: Tensor, state: LeafState) -> None:
@@ -310,7 +349,12 @@ class Ledger:
             self._by_address[address] = target
 
     def forget_gone(self) -> None:
-        """Drop what is kept of leaves and gradients that are gone."""
+        """Drop what is kept of leaves and gradients that are gone, and readings of long ago."""
+        deferred = self._recorder.deferred
+        if deferred.is_full():
+            for state in self._leaves.values():
+                state.grad, state.data = map(deferred.if_known, (state.grad, state.data))
+            deferred.forget()
         if len(self._grads) > 2 * len(self._leaves) + 1024:
             self._grads.clear()
             for leaf, state in self._live():
@@ -320,6 +364,16 @@ class Ledger:
                 there = target.tensor()
                 if there is None or address_of(there) != address:
                     del self._by_address[address]
+
+
+def _if_any(write: Event) -> Event | None:
+    """A write that nobody saw, unless there was the same before and after it: there was none."""
+    assert isinstance(write, (GradWrite, DataWrite))
+    before, after = (cast("bytes", entry) for entry in (write.before, write.after))
+    if ENTRY_UNREAD in (before[0], after[0]):  # nobody knows, as while a CUDA graph was captured
+        return None
+    is_same = same_entry(before, after) if isinstance(write, GradWrite) else before == after
+    return None if is_same else write
 
 
 def _mark(tensor: Tensor) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from tracer.records.stream import (
     values_head,
 )
 from tracer.records.tensors import TensorMeta
+
+if TYPE_CHECKING:
+    from tracer.capture.deferred import Deferred
 
 NONE = bytes([ENTRY_NONE])
 _PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -99,15 +102,31 @@ def grad_of(leaf: Tensor) -> Tensor | None:
     return leaf.grad if is_leaf(leaf) or leaf.retains_grad else None
 
 
+class NotNowError(Exception):
+    """Why a tensor is not to be read at the moment."""
+
+
+def why_failed(error: Exception) -> str:
+    """What a tensor's entry says of a reading that failed."""
+    name = "" if isinstance(error, NotNowError) else f"{type(error).__name__}: "
+    return f"{name}{error}"[:200]
+
+
 class Reader:
     """Packs entries of unusual tensors: other dtypes, layouts, subclasses, what cannot be read."""
 
     def __init__(
-        self, *, few: int, meta: Callable[[TensorMeta], int], string: Callable[[str], int]
+        self,
+        *,
+        few: int,
+        meta: Callable[[TensorMeta], int],
+        string: Callable[[str], int],
+        deferred: Deferred,
     ) -> None:
         self._few = few
         self._meta = meta
         self._string = string
+        self._deferred = deferred
 
     def __call__(self, tensor: Tensor) -> bytes:
         """Pack what `tensor` holds; never raises for a tensor that cannot be read, but says why."""
@@ -127,13 +146,14 @@ class Reader:
             meta = self._meta(meta_of(tensor))
         except Exception:  # a wrapper that has no storage may refuse even its shape
             return self._unread(0, "its metadata cannot be read")
-        reason = _why_unreadable(tensor)
+        is_deferred = tensor.device.type in self._deferred.devices
+        reason = _why_unreadable(tensor) or (not is_deferred and _why_not_at_once(tensor))
         if reason:
             return self._unread(meta, reason)
         try:
-            return self._pack(tensor, meta)
+            return self._deferred.entry(tensor, meta) if is_deferred else self._pack(tensor, meta)
         except Exception as error:  # a reading must never become the program's failure
-            return self._unread(meta, f"{type(error).__name__}: {error}"[:200])
+            return self._unread(meta, why_failed(error))
 
     def _unread(self, meta: int, reason: str) -> bytes:
         return struct.pack("<BII", ENTRY_UNREAD, meta, self._string(reason))
@@ -169,9 +189,12 @@ def _why_unreadable(tensor: Tensor) -> str:
         return "one of a batch of gradients (is_grads_batched)"
     if tensor.is_meta:
         return "meta tensors hold no values"
-    if tensor.device.type != "cpu":
-        return f"on {tensor.device.type}: reading it would wait for the device"
     return ""
+
+
+def _why_not_at_once(tensor: Tensor) -> str:
+    kind = tensor.device.type
+    return "" if kind == "cpu" else f"on {kind}: reading it would wait for the device"
 
 
 def _statistics(flat: Tensor, meta: int, numel: int) -> bytes:

@@ -11,7 +11,9 @@ from typing import Protocol, TypedDict, cast
 from torch import Tensor
 
 from tracer.capture.core import Tape
+from tracer.capture.deferred import Deferred
 from tracer.capture.readings import NONE, Reader, meta_of
+from tracer.capture.waiting import Decide, Waiting
 from tracer.capture.watched import Watched
 from tracer.records.events import (
     EVENT_KINDS,
@@ -105,7 +107,11 @@ class Recorder:
         self._files: set[str] = set()
         self.current_pass: dict[int, list[int]] = {}
         self._sites: dict[int, Site] = {}
-        reader = Reader(few=limits.elements, meta=writer.meta, string=writer.string)
+        self.deferred = Deferred(limits.elements, writer.string)
+        self.waiting = Waiting(self.deferred, writer)
+        reader = Reader(
+            few=limits.elements, meta=writer.meta, string=writer.string, deferred=self.deferred
+        )
         self.tape = Tape(reader, limits.elements, limits.detail != "structure")
         self.tape.full = self._spill
         self.tape.meta_of = self.meta_id
@@ -149,7 +155,16 @@ class Recorder:
         """The site of that id, None for 0."""
         return self._sites.get(site_id)
 
-    # ---- events
+    # ---- records and events
+
+    def put(self, record: Leaf | Pass) -> None:
+        """Store a record as it is now, and again once the readings that it names are known."""
+        if not self.deferred.last:
+            self.writer.put(record)
+            return
+        with self.lock:
+            self.writer.put(self.waiting.known(record))
+            self.waiting.record(record)
 
     def pass_id(self) -> int | None:
         """The pass that runs in the calling thread, None outside of any."""
@@ -163,23 +178,28 @@ class Recorder:
             seq=tape.next_seq(), t_ns=tape.now(), thread=tape.thread(), pass_id=self.pass_id()
         )
 
-    def emit(self, event: Event) -> None:
-        """Hand on an event after what is on the tape."""
+    def emit(self, event: Event, decide: Decide | None = None) -> None:
+        """Hand on an event after what is on the tape.
+
+        `decide` makes of it what is to be told once the readings that it names are known.
+        """
         with self.lock:
             self.drain()
             if not self.watched.keeps(event):
                 return
-            self.writer.event(event)
+            self.waiting.event(event, decide)
             self._emitted += 1
-            if self._emitted % 256 == 0 and self.writer.due():
-                self.writer.flush_soon()
+            if self._emitted % 256 == 0:
+                if self.pass_id() is None:
+                    self.deferred.begin_copies()
+                self.flush_if_due()
 
     def drain(self) -> None:
         """Hand the tape's frames on."""
         if self.tape.used:
             frames, span = self.tape.take_chunk()
             kept = self.watched.sift(frames)
-            self.writer.append(kept, span if kept is frames else None)
+            self.waiting.frames(kept, span if kept is frames else None)
 
     def _spill(self) -> None:
         try:
@@ -212,6 +232,7 @@ class Recorder:
         """Write out what is waiting, when there is enough of it or it has waited long enough."""
         with self.lock:
             self.drain()
+            self.waiting.release()
             if self.writer.due():
                 self.writer.flush_soon()
 
@@ -221,9 +242,11 @@ class Recorder:
         del self.tape.full, self.tape.meta_of
 
     def flush(self) -> None:
-        """Write out what is waiting."""
+        """Write out what is waiting, and wait for devices that have yet to answer."""
         with self.lock:
             self.drain()
+            self.deferred.begin_copies()
+            self.waiting.release(wait=True)
             self.writer.flush()
 
     def pass_begins(self, pass_id: int) -> None:
@@ -234,6 +257,8 @@ class Recorder:
     def pass_ends(self, pass_id: int) -> None:
         """Enter the end of a pass."""
         self.tape.write(_PASS_END, pass_id)
+        if self.deferred.last and self.pass_id() is None:
+            self.deferred.begin_copies()
 
     def grad_write(self, leaf: int, how: str, before: bytes, after: bytes, site: int) -> None:
         """Enter a write to a leaf's `.grad` by user code."""

@@ -52,8 +52,9 @@ class LiveWriter(TraceWriter):
         """Store a record, and keep those that events refer to."""
         tables = self._tables
         if isinstance(record, Pass):
-            self._running[:] = [one for one in self._running if one.id != record.id]
-            self._running.append(self._with_seeds(record))
+            ids = [one.id for one in self._running]
+            at = ids.index(record.id) if record.id in ids else len(ids)
+            self._running[at : at + 1] = [self._with_seeds(record)]
         elif isinstance(record, Leaf):
             tables.leaves[record.id] = record
         elif isinstance(record, Hook):

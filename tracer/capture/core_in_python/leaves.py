@@ -90,18 +90,18 @@ class Book:
 
     def changed(
         self, tape: Tape, leaves: dict[int, tuple[Any, Leaf]], first: int, count: int
-    ) -> list[int]:
-        """The numbers of those leaves that hold something else than what was last observed.
+    ) -> list[tuple[int, bytes]]:
+        """Those leaves that hold something else than what was last observed, and what was found.
 
         A write that counted as a version shows at once; of `count` leaves from the `first` on,
         every element is read, as not every write counts. NONE stands for what is not watched.
         """
         return [
-            number
+            (number, found)
             for place, (number, (tensor, leaf)) in enumerate(leaves.items())
             if leaf.data != NONE
             and (first <= place < first + count or read_mark(tensor) != leaf.mark)
-            and tape.entry(tensor, leaf.meta) != leaf.data
+            and (found := tape.entry(tensor, leaf.meta)) != leaf.data
         ]
 
 

@@ -33,7 +33,8 @@ class _Sums:
 
 def pack_statistics(tensor: Any) -> bytes:
     """Pack norm, min, max, mean, zeros, NaNs and Infs of a tensor with at least one element."""
-    flat, repeat = _in_memory_order(tensor)
+    dense, repeat = distinct_elements(tensor)
+    flat = dense.reshape(-1)
     sums = _add_up(flat)
     norm = math.sqrt(sums.squares * repeat)
     low, high, mean = sums.low, sums.high, sums.sum / flat.numel()
@@ -53,8 +54,8 @@ def _plain(number: float) -> float:
     return math.nan if math.isnan(number) else number + 0.0
 
 
-def _in_memory_order(tensor: Any) -> tuple[Any, int]:
-    """The distinct elements in the order of memory, and how often each is shown."""
+def distinct_elements(tensor: Any) -> tuple[Any, int]:
+    """A view of the distinct elements in the order of memory, and how often each is shown."""
     pairs = [
         (stride, size)
         for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
@@ -63,7 +64,7 @@ def _in_memory_order(tensor: Any) -> tuple[Any, int]:
     repeat = math.prod(size for stride, size in pairs if stride == 0)
     dense = sorted((pair for pair in pairs if pair[0]), key=lambda pair: -pair[0])
     sizes, strides = [size for _, size in dense], [stride for stride, _ in dense]
-    return tensor.as_strided(sizes, strides, tensor.storage_offset()).reshape(-1), repeat
+    return tensor.as_strided(sizes, strides, tensor.storage_offset()), repeat
 
 
 def _add_up(flat: Any, factors: tuple[float, float] = (1.0, 1.0)) -> _Sums:
