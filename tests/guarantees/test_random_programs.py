@@ -74,6 +74,15 @@ KEPT: dict[str, list[Instruction]] = {
         ("backward", [-1], "r"),
         ("backward", [-2, -1], "rs"),
     ],
+    "a hook halves zeros": [
+        ("leaf", "f32", 4, 0),
+        ("leaf", "f32", 0, 0),
+        ("binary", "add", 0, 0),
+        ("tensor_hook", 0, "zero"),
+        ("accumulate_hook", 0, "halve"),
+        ("backward", [-1], "r"),
+        ("backward", [-2, -1], "rs"),
+    ],
     "a hook changes only the signs of zeros and NaNs": [
         ("leaf", "f32", 4, 0),
         ("unary", "argmax", 0),

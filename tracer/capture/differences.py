@@ -19,13 +19,24 @@ def is_untouched(tensor: Tensor | None, given: Tensor | None, version: int | Non
 def differs(left: Tensor | None, given: Tensor | None, version: int | None) -> bool:
     """Whether a tensor is another, though its statistics are the same (`grad.flip(0)`).
 
-    One written to in place is taken to be: what it held before is gone.
+    One written to in place is taken to be, as what it held before is gone, unless all its elements
+    are alike: then the statistics tell them all.
     """
-    if left is given or left is None or given is None:
-        return left is given and not is_untouched(left, given, version)
+    if left is None or given is None:
+        return False
+    if left is given:
+        return not is_untouched(left, given, version) and not _is_even(left)
     if not are_alike(left, given) or not left.is_cpu:
         return False
     return not torch.equal(_bits(left), _bits(given))
+
+
+def _is_even(tensor: Tensor) -> bool:
+    """Whether all elements are alike, as far as that can be asked without waiting."""
+    if type(tensor) is not Tensor or not tensor.is_cpu or tensor.layout is not torch.strided:
+        return False
+    elements = tensor.detach().reshape(-1)
+    return bool((elements == elements[:1]).all())
 
 
 def _bits(tensor: Tensor) -> Tensor:
