@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import tracer
 from tracer.records import (
+    DataWrite,
     Forward,
     Graph,
     Node,
@@ -319,6 +320,33 @@ def test_a_compiled_region_is_one_node_and_compiled_as_if_untraced(compiler: Any
     assert node.site is not None
     assert node.site.text == "y = compiled(torch.ones(3, 4))"
     assert dict(trace.record.dropped) == {}
+
+
+def test_an_optimizers_step_is_compiled_as_if_untraced(compiler: Any) -> None:
+    def train() -> Any:
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        compiler.clear()
+        layer = nn.Linear(4, 1)
+        sgd = torch.optim.SGD(layer.parameters(), lr=0.1)
+
+        @torch.compile(backend="aot_eager")
+        def step() -> None:
+            sgd.step()
+
+        for _ in range(3):
+            sgd.zero_grad()
+            layer(torch.ones(3, 4)).sum().backward()
+            step()
+        counts = [dict(compiler[name]) for name in ("stats", "frames", "graph_break")]
+        return counts, [each.detach().tolist() for each in layer.parameters()]
+
+    untraced = train()
+    with tracer.trace() as trace:
+        traced = train()
+    assert traced == untraced
+    writes = [event for event in trace.record.events if isinstance(event, DataWrite)]
+    assert len(writes) == 6  # two parameters, three steps
 
 
 def test_code_compiled_before_the_trace_is_not_compiled_again(compiler: Any) -> None:

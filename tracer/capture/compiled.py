@@ -1,8 +1,9 @@
 """Keeps our watchers out of `torch.compile`: compiled code runs, and is made, as if untraced.
 
 Dynamo guards on the stack of function modes and inlines `Module.__call__`; were ours there, code
-would be compiled again or break into pieces. So the mode is off while compiled code runs, and all
-that we replaced is put back while code is being compiled. What ran in between is one opaque node.
+would be compiled again or break into pieces; and it inlines the hooks of optimizers' steps. So the
+mode is off and these hooks are removed while compiled code runs, and all that we replaced is put
+back while code is being compiled. What ran in between is one opaque node.
 """
 
 from __future__ import annotations
@@ -102,11 +103,22 @@ class CompiledRegions:
         if inside == getattr(self._inside, "yes", False) or error is not None:
             return
         self._inside.yes = inside
+        callback = _set_eval_frame(None)  # what we do now is not to be compiled
+        try:
+            self._switch(inside)
+        finally:
+            _set_eval_frame(callback)
+
+    def _switch(self, inside: bool) -> None:
+        session = self._session
         self._enter_nodes()
         if inside:
-            self._inside.modes = self._session.take_mode_off()
-        elif self._inside.modes:
-            torch._C._push_on_torch_function_stack(self._session.mode)
+            session.leave_steps()
+            self._inside.modes = session.take_mode_off()
+        else:
+            session.watch_steps()
+            if self._inside.modes:
+                torch._C._push_on_torch_function_stack(session.mode)
 
     def _enter_nodes(self) -> None:
         """Enter the newest nodes, if nobody knows what made them, as made by compiled code.

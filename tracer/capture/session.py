@@ -102,6 +102,7 @@ class Session:
         self.first_sequence_nr = 0
         self._draw_likeness = draw_likeness
         self._codes: list[Any] = []
+        self._steps: list[Any] = []
         self._taken_off: dict[int, int] = {}
         self._op_names: dict[int, str] = {}
         self.undo: list[Callable[[], object]] = []
@@ -152,11 +153,8 @@ class Session:
             "apply",
             classmethod(Around(apply, self._before_apply, self._after_apply)),
         )
-        for handle in (
-            optimizers.register_optimizer_step_pre_hook(self._before_step),
-            optimizers.register_optimizer_step_post_hook(self._after_step),
-        ):
-            self.undo.append(handle.remove)
+        self.watch_steps()
+        self.undo.append(self.leave_steps)
         for name in ("__enter__", "__exit__"):
             method = getattr(torch.inference_mode, name)
             changed = Around(
@@ -191,6 +189,19 @@ class Session:
         """Put ours in the place of an attribute of a class or module, until the recording ends."""
         self._replaced.append((owner, name, owner.__dict__.get(name, _INHERITED), value))
         setattr(owner, name, value)
+
+    def watch_steps(self) -> None:
+        """See every step of an optimizer."""
+        if Session.active is self and not self._steps:
+            self._steps = [
+                optimizers.register_optimizer_step_pre_hook(self._before_step),
+                optimizers.register_optimizer_step_post_hook(self._after_step),
+            ]
+
+    def leave_steps(self) -> None:
+        """See no step of an optimizer."""
+        while self._steps:
+            self._steps.pop().remove()
 
     def follow(self) -> None:
         """Hand on each event as it happens."""
