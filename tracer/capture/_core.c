@@ -16,6 +16,7 @@
  * _writes.h      operations that write to leaves
  * _cuts.h        what takes the history of a leaf away
  * _mode.h        ModeCore: the entry point of a TorchFunctionMode
+ * _modules.h     ModuleStack: which `nn.Module` runs, and which of its calls
  * _overrides.h   Unoverridden: answers PyTorch as if our mode were not there
  * _walk.h        the walk over a graph before a pass, and a probe on each of its nodes
  *
@@ -165,6 +166,7 @@ static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
 #include "_writes.h"
 #include "_cuts.h"
 #include "_mode.h"
+#include "_modules.h"
 #include "_overrides.h"
 
 static PyObject *leaf_probe_type, *node_probe_type;
@@ -272,6 +274,7 @@ PyMODINIT_FUNC PyInit__core(void)
         {"Around", &around_spec}, {"Tape", &tape_spec}, {"PassState", &state_spec},
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
         {"Leaf", &leaf_spec}, {"Book", &book_spec}, {"LeafProbe", &leaf_probe_spec},
+        {"ModuleCall", &call_spec}, {"ModulePath", &path_spec}, {"ModuleStack", &stack_spec},
         {"Unoverridden", &unoverridden_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {

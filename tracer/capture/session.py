@@ -122,6 +122,7 @@ class Session:
         self.mode.kept = self.operations.kept()
         self.mode.severed = self.operations.severed.known
         self.mode.derived = self.operations.derived
+        self.modules.follow(self.mode)
         self.recorder.stop = self.stop
         self.recorder.text_of = self.sites.text_of
 
@@ -145,7 +146,7 @@ class Session:
         )
         call = torch.nn.Module.__call__
         self.replace(
-            torch.nn.Module, "__call__", Around(call, self.modules.before, self.modules.after)
+            torch.nn.Module, "__call__", Around(call, self.modules.stack.before, self.modules.stack.after)
         )
         apply = torch.autograd.Function.__dict__["apply"].__func__
         self.replace(
@@ -252,6 +253,7 @@ class Session:
 
     def _before_thread(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         self.mode.begin_thread()
+        self.modules.stack.begin_thread()
         torch._C._push_on_torch_function_stack(self.mode)
         return True
 
@@ -418,7 +420,7 @@ class Session:
     def round_ends(self) -> None:
         """The outermost pass ended: what runs from here on leads to the next one."""
         self.mode.round += 1
-        self.modules.round_ends()
+        self.modules.stack.round_ends()
         self.names.round_ends()
         self.hooks.forget_dead()
         self.rounds.ended()

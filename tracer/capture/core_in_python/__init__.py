@@ -17,12 +17,13 @@ from tracer.capture.core_in_python.around import Around
 from tracer.capture.core_in_python.known import setup
 from tracer.capture.core_in_python.leaves import Book, Leaf, LeafProbe
 from tracer.capture.core_in_python.mode import ModeCore, Op
+from tracer.capture.core_in_python.modules import ModuleCall, ModulePath, ModuleStack
 from tracer.capture.core_in_python.overrides import Unoverridden
 from tracer.capture.core_in_python.probes import NodeProbe, PassState
 from tracer.capture.core_in_python.tape import Tape
 from tracer.capture.core_in_python.walk import attach, detach, register_hook, walk
 
 __all__ = [
-    "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "NodeProbe", "Op", "PassState", "Tape",
-    "Unoverridden", "attach", "detach", "register_hook", "setup", "walk",
+    "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "ModuleCall", "ModulePath",
+    "ModuleStack", "NodeProbe", "Op", "PassState", "Tape", "Unoverridden", "attach", "detach", "register_hook", "setup", "walk",
 ]  # fmt: skip

@@ -65,11 +65,11 @@ class ModeCore:
     round: int
     paused: int
     evicted: int
-    _tape: Tape
+    tape: Tape
     _describe: Callable[[Any], Op]
     _places: Places
     _plain: Callable[..., object]
-    _fault: Fault
+    fault: Fault
     _ops: dict[Any, Op]
     _written: deque[tuple[int, int, int, int, int]]
     _now: dict[int, _Now]
@@ -85,9 +85,9 @@ class ModeCore:
         fault: Fault,
     ) -> ModeCore:
         self = super().__new__(cls)
-        self._tape, self._describe = tape, describe
+        self.tape, self._describe = tape, describe
         self._places = Places(is_user, site)
-        self._plain, self._fault = plain, fault
+        self._plain, self.fault = plain, fault
         self._ops, self._now, self._made = {}, {}, {}
         self._written = deque(maxlen=_WRITTEN_MOST)
         self.book = None
@@ -152,7 +152,7 @@ class ModeCore:
         try:
             op = self._describe(function)
         except Exception as error:
-            hand_over(self._fault, error)
+            hand_over(self.fault, error)
             return None
         if has_hash and len(self._ops) < _MOST_OPS:
             self._ops[function] = op
@@ -173,13 +173,13 @@ class ModeCore:
         try:
             high = TORCH.sequence_nr()
             if high > low:
-                self._log(op.id, low, high, self._tape.next_seq(), begin)
+                self._log(op.id, low, high, self.tape.next_seq(), begin)
             elif is_plain:
                 with TORCH.disable_torch_function():
                     self._enter_plain(op, args, kwargs, result, begin)
         except Exception as error:
-            hand_over(self._fault, error)
-        self._tape.spill()
+            hand_over(self.fault, error)
+        self.tape.spill()
 
     # ---- what made no node
 
@@ -193,12 +193,12 @@ class ModeCore:
                 return
         elif not _requires_grad((*args, *(kwargs or {}).values(), *_alone(result))):
             if _has_tensor(result):
-                self._log(op.id, 0, 0, self._tape.next_seq(), begin)
+                self._log(op.id, 0, 0, self.tape.next_seq(), begin)
             self._tell_derived(op, args, result)
             return
         site = self.here()
-        seq = self._tape.next_seq()
-        self._plain(op.id, args, kwargs or None, result, site, seq, begin - self._tape.origin)
+        seq = self.tape.next_seq()
+        self._plain(op.id, args, kwargs or None, result, site, seq, begin - self.tape.origin)
 
     def _tell_derived(self, op: Op, args: tuple[Any, ...], result: Any) -> None:
         """Tell when a tensor that had lost its history goes into an operation."""
@@ -264,24 +264,24 @@ class ModeCore:
                 yield failures
         except Exception as error:
             failures.append(error)
-            hand_over(self._fault, error)
+            hand_over(self.fault, error)
 
     def _read_before(self, op: Op, leaf: Leaf, tensor: Any) -> bytes:
         if op.action == _WRITE:
             return leaf.data
-        before = self._tape.entry(tensor.grad, leaf.meta)
+        before = self.tape.entry(tensor.grad, leaf.meta)
         if self.book is not None:
             self.book.compare_grad(leaf, before)
         return before
 
     def _enter_write(self, op: Op, leaf: Leaf, tensor: Any, before: bytes) -> None:
         if op.action == _WRITE:
-            leaf.data = self._tape.entry(tensor, leaf.meta)
+            leaf.data = self.tape.entry(tensor, leaf.meta)
             leaf.mark = read_mark(tensor)
             self._put_write(op, leaf, _DATA_WRITE_CODE, before, leaf.data)
         else:
             grad = tensor.grad
-            leaf.grad = self._tape.entry(grad, leaf.meta)
+            leaf.grad = self.tape.entry(grad, leaf.meta)
             if grad is not None and self.book is not None:
                 self.book.grads[grad._cdata] = leaf
             self._put_write(op, leaf, _GRAD_WRITE_CODE, before, leaf.grad)
@@ -289,7 +289,7 @@ class ModeCore:
     def _put_write(self, op: Op, leaf: Leaf, kind: int, before: bytes, after: bytes) -> None:
         site = self.here()
         fixed = WRITE.pack(leaf.id, self._writer_of(op.how), site)
-        self._tape.write(kind, self._current().pass_id, fixed, before, after)
+        self.tape.write(kind, self._current().pass_id, fixed, before, after)
 
     def _writer_of(self, how: int) -> int:
         """Who writes: the optimizer while it steps, else the operation."""
@@ -299,7 +299,7 @@ class ModeCore:
         """Note that a tensor was written to, for when a node finds what it kept changed."""
         site = self.here()
         version, pointer = read_mark(tensor)
-        self._written.append((self._tape.next_seq(), pointer, version, self._writer_of(how), site))
+        self._written.append((self.tape.next_seq(), pointer, version, self._writer_of(how), site))
 
     def writes(self, since: int = 0) -> list[tuple[int, int, int, int, int]]:
         """(seq, address, version, how, site) of the newest writes after `since`, in order."""
@@ -309,10 +309,10 @@ class ModeCore:
 
     def log_forward(self, op: int, low: int, high: int, seq: int, t_ns: int) -> None:
         """Record an operation that was seen another way."""
-        self._log(op, low, high, seq, t_ns + self._tape.origin)
+        self._log(op, low, high, seq, t_ns + self.tape.origin)
 
     def _log(self, op: int, low: int, high: int, seq: int, begin: int) -> None:
-        tape, now = self._tape, self._current()
+        tape, now = self.tape, self._current()
         site, calls = self._places.find(sys._getframe(1), self.round if high > low else 0)
         if high > low:
             self._log_made(low, high, (site, op, now.module, calls, seq))
@@ -322,7 +322,7 @@ class ModeCore:
         )
 
     def _log_made(self, low: int, high: int, made: Made) -> None:
-        thread = self._tape.thread()
+        thread = self.tape.thread()
         if thread == TOO_MANY:  # whose counts would get mixed up
             self.evicted += 1
             return
@@ -338,7 +338,7 @@ class ModeCore:
         Sequence numbers are counted by thread, and a node does not tell its thread: the calling
         thread is asked first.
         """
-        own = self._tape.thread()
+        own = self.tape.thread()
         threads = [own, *(thread for thread in sorted(self._made) if thread != own)]
         for thread in threads:
             log = self._made.get(thread)
@@ -350,7 +350,7 @@ class ModeCore:
     # ---- what runs in each thread
 
     def _current(self) -> _Now:
-        thread = self._tape.thread()
+        thread = self.tape.thread()
         now = self._now.get(thread)
         if now is None:
             now = self._now[thread] = _Now()
@@ -362,7 +362,7 @@ class ModeCore:
         The system gives it the identity of one that ended, and torch counts its nodes from 0: what
         the old one made keeps its own place.
         """
-        tape = self._tape
+        tape = self.tape
         tape.forget_thread()
         thread = tape.thread()
         self._made.pop(thread, None)
