@@ -68,7 +68,7 @@ class Run:
         for probe in self.state.unsettled:
             probe.settle()
         self.state.unsettled.clear()
-        self.core.detach(self.state, self.held, self.fns)
+        self.core.detach(self.state, self.held, list(self.fns))
         self.probes.clear()  # the collector does not look into them
         self.state.closed = 1
 
@@ -355,7 +355,7 @@ def test_our_own_failure_goes_to_fault_and_not_to_the_engine(probing: ModuleType
     hooks = [fn.register_prehook(probing.NodeProbe(state, 0, b"", False)) for fn in run.fns[:2]]
     root.backward()
     run.end()
-    probing.detach(state, hooks, run.fns)
+    probing.detach(state, hooks, list(run.fns))
     assert [str(error) for error in faults.errors] == ["a fault of our own"] * 2
     assert len(run.frames()) == len(run.fns)
     assert torch.equal(x.grad, expected[0])

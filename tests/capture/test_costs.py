@@ -74,6 +74,24 @@ def test_no_python_function_of_ours_runs_for_a_leaf() -> None:
     assert many == few
 
 
+@compiled
+def test_no_python_function_of_ours_runs_for_a_call_of_a_module() -> None:
+    def step(length: int) -> Callable[[], None]:
+        tanh = torch.nn.Tanh()
+        model = torch.nn.Sequential(*(tanh if k % 2 else torch.nn.Tanh() for k in range(length)))
+        x = torch.ones(100, requires_grad=True)
+
+        def run() -> None:
+            model(x).sum().backward()
+            for _ in range(length):
+                tanh(x)
+
+        return run
+
+    few, many = frames_of_ours(step(10)), frames_of_ours(step(200))
+    assert many == few
+
+
 # ---- memory
 
 

@@ -68,7 +68,7 @@ static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
     *s_is_conj, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf,
-    *s_requires_grad;
+    *s_requires_grad, *s_retains_grad;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -232,9 +232,10 @@ static PyMethodDef core_methods[] = {
     {"setup", core_setup, METH_VARARGS,
      "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, hook_dict,\n"
      "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
-    {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures): the graph below the roots."},
+    {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures, hides=False): the graph below the roots."},
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b'')"},
-    {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them."},
+    {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them, and let go of its nodes."},
+    {"let_go", core_let_go, METH_VARARGS, "let_go(fns): let go of the nodes of a walk that leads to no pass."},
     {"register_hook", register_hook, METH_VARARGS, "Stands in for _HookMixin._register_hook."},
     {NULL},
 };
@@ -261,6 +262,7 @@ PyMODINIT_FUNC PyInit__core(void)
     s_version = PyUnicode_InternFromString("_version");
     s_grad = PyUnicode_InternFromString("grad");
     s_requires_grad = PyUnicode_InternFromString("requires_grad");
+    s_retains_grad = PyUnicode_InternFromString("retains_grad");
     s_is_leaf = PyUnicode_InternFromString("is_leaf");
     s_is_view = PyUnicode_InternFromString("_is_view");
     s_next_functions = PyUnicode_InternFromString("next_functions");

@@ -193,6 +193,28 @@ static int follow_grad(Book *book, Leaf *leaf, PyObject *grad)
     return failed;
 }
 
+/* follow_grads(): forget the gradients that leaves no longer have. */
+static PyObject *book_follow_grads(Book *self, PyObject *unused)
+{
+    PyObject *leaves = PyDict_Values(self->leaves);
+    PyDict_Clear(self->grads);
+    for (Py_ssize_t i = 0; leaves && i < PyList_Size(leaves); i++) {
+        Leaf *leaf = (Leaf *)PyList_GetItem(leaves, i);
+        PyObject *tensor = Py_XNewRef(PyWeakref_GetObject(leaf->ref)), *grad = NULL;
+        /* of what is a leaf no more PyTorch warns to ask, unless it keeps its gradient all the same */
+        int has_grad = tensor && tensor != Py_None ? ask(tensor, s_is_leaf, 0) : 0;
+        if (has_grad < 0) { PyErr_Clear(); has_grad = 0; }
+        if (!has_grad && tensor && tensor != Py_None) has_grad = ask(tensor, s_retains_grad, 0);
+        if (has_grad == 1 && !(grad = PyObject_GetAttr(tensor, s_grad))) has_grad = -1;
+        if (has_grad < 0 || (grad && grad != Py_None && follow_grad(self, leaf, grad) < 0)) Py_CLEAR(leaves);
+        Py_XDECREF(grad);
+        Py_XDECREF(tensor);
+    }
+    if (!leaves) return NULL;
+    Py_DECREF(leaves);
+    Py_RETURN_NONE;
+}
+
 /* Whether asking a tensor for its address runs code of its class, or warns, as of a fake one; -1: error. */
 static int runs_own_code(PyObject *tensor)
 {
@@ -340,6 +362,7 @@ static PyMemberDef book_members[] = {
 };
 static PyMethodDef book_methods[] = {
     {"find", (PyCFunction)book_find, METH_O, "find(tensor): the Leaf that a tensor is, or None."},
+    {"follow_grads", (PyCFunction)book_follow_grads, METH_NOARGS, "Forget the gradients that leaves no longer have."},
     {"states", (PyCFunction)book_states, METH_VARARGS, "states(variables, make): {number: (tensor, Leaf)}."},
     {"changed", (PyCFunction)book_changed, METH_VARARGS, "changed(tape, leaves, first, count): [(number, entry found)] of those that hold something else."},
     {NULL},

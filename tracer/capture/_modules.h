@@ -1,8 +1,9 @@
 /* ModuleStack: which `nn.Module` runs in each thread, from the callbacks around `Module.__call__`. What
  * has been called before from the same line costs no Python. Included by _core.c. */
 
-/* One call of a module in a round, as Python made it known: every such call of the same path is this. */
-typedef struct { PyObject_HEAD uint32_t id, path_id; PyObject *path; } ModuleCall;
+/* One call of a module in a round, as Python made it known: every call of the same path that is the same in
+ * number and within the same other call (0 for none) is this. */
+typedef struct { PyObject_HEAD uint32_t id, number, within, path_id; PyObject *path; } ModuleCall;
 
 static int call_clear(ModuleCall *self)
 {
@@ -14,14 +15,16 @@ static void call_dealloc(PyObject *self) { free_uncollected(self, (inquiry)call_
 
 static PyObject *call_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"id", "path_id", "path", NULL};
-    unsigned int id, path_id;
+    static char *names[] = {"id", "number", "within", "path_id", "path", NULL};
+    unsigned int id, number, within, path_id;
     PyObject *path;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IIU", names, &id, &path_id, &path)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IIIIU", names, &id, &number, &within, &path_id, &path)) return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     ModuleCall *self = (ModuleCall *)make(type, 0);
     if (!self) return NULL;
     self->id = id;
+    self->number = number;
+    self->within = within;
     self->path_id = path_id;
     self->path = Py_NewRef(path);
     return (PyObject *)self;
@@ -29,12 +32,13 @@ static PyObject *call_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static PyMemberDef call_members[] = {
     {"id", T_UINT, offsetof(ModuleCall, id), READONLY, NULL},
+    {"number", T_UINT, offsetof(ModuleCall, number), READONLY, NULL},
     {"path_id", T_UINT, offsetof(ModuleCall, path_id), READONLY, NULL},
     {"path", T_OBJECT, offsetof(ModuleCall, path), READONLY, NULL},
     {NULL},
 };
 static PyType_Slot call_slots[] = {
-    {Py_tp_doc, "ModuleCall(id, path_id, path): one call of a module in a round."},
+    {Py_tp_doc, "ModuleCall(id, number, within, path_id, path): one call of a module in a round."},
     {Py_tp_new, call_new}, {Py_tp_dealloc, call_dealloc}, {Py_tp_members, call_members}, {0, NULL},
 };
 static PyType_Spec call_spec = {
@@ -90,7 +94,7 @@ typedef struct {
     PyObject_HEAD
     Mode *mode;
     PyObject *find;        /* find(module, call or None, below or None, site) -> (ModulePath, below) */
-    PyObject *count;       /* count(ModulePath) -> whether there is one call more of it now */
+    PyObject *count;       /* count(ModulePath, number, caller or None) -> ModuleCall, which the path has from then on */
     uint32_t round;
     Running running[THREADS];
 } ModuleStack;
@@ -175,8 +179,8 @@ static ModulePath *find_path(ModuleStack *self, Running *running, PyObject *modu
     return path;
 }
 
-/* What stands for one call more of a path, borrowed from it. */
-static ModuleCall *next_call(ModuleStack *self, ModulePath *path)
+/* A new reference to what stands for one call more of a path. */
+static ModuleCall *next_call(ModuleStack *self, ModulePath *path, ModuleCall *caller)
 {
     PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
     if (!enabled) return NULL;
@@ -184,14 +188,12 @@ static ModuleCall *next_call(ModuleStack *self, ModulePath *path)
     Py_DECREF(enabled);
     if (path->round != self->round) path->counts[0] = path->counts[1] = 0;
     path->round = self->round;
-    if (++*count > PyList_Size(path->calls)) {
-        PyObject *more = PyObject_CallFunctionObjArgs(self->count, (PyObject *)path, NULL);
-        int is_more = more ? PyObject_IsTrue(more) : -1;
-        Py_XDECREF(more);
-        if (is_more < 0) return NULL;
-        if (!is_more) *count = 1;
-    }
-    return (ModuleCall *)PyList_GetItem(path->calls, *count - 1);
+    ModuleCall *call = NULL;
+    if (++*count <= PyList_Size(path->calls)) call = (ModuleCall *)PyList_GetItem(path->calls, *count - 1);
+    if (call && call->within == (caller ? caller->id : 0)) return (ModuleCall *)Py_NewRef((PyObject *)call);
+    call = (ModuleCall *)PyObject_CallFunction(self->count, "OIO", path, *count, caller ? (PyObject *)caller : Py_None);
+    if (call) *count = call->number; /* 1 again, where too many are told apart */
+    return call;
 }
 
 /* before(args, kwargs): a module is called. What comes back is for `after`: the call that it is within, None
@@ -203,15 +205,14 @@ static PyObject *stack_before(ModuleStack *self, PyObject *const *args, Py_ssize
         Py_RETURN_FALSE;
     Running *running = &self->running[thread];
     ModulePath *path = find_path(self, running, PyTuple_GetItem(args[0], 0));
-    ModuleCall *call = path ? next_call(self, path) : NULL;
+    ModuleCall *call = path ? next_call(self, path, running->call) : NULL;
+    Py_XDECREF((PyObject *)path);
     if (!call) {
-        Py_XDECREF((PyObject *)path);
         if (hand_over_fault(self->mode->fault) < 0) return NULL;
         Py_RETURN_FALSE;
     }
     ModuleCall *outer = running->call; /* the reference goes to the caller */
-    running->call = (ModuleCall *)Py_NewRef((PyObject *)call);
-    Py_DECREF((PyObject *)path);
+    running->call = call;
     show_call(self, thread, call);
     return outer ? (PyObject *)outer : Py_NewRef(Py_None);
 }

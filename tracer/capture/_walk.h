@@ -37,6 +37,27 @@ static PyObject *register_hook(PyObject *module, PyObject *args)
     return Py_BuildValue("NO", hooks, hooks);
 }
 
+/* ---------------------------------------------------------------- out of the collector's sight */
+
+/* While a pass lasts it holds a Python object for every node, which PyTorch makes for it: none for the
+ * collector to look through. One whose class is Python code (a custom Function's) may be in cycles. */
+static void hide_node(PyObject *fn)
+{
+    if (!(PyType_GetFlags(Py_TYPE(fn)) & Py_TPFLAGS_HEAPTYPE) && PyObject_GC_IsTracked(fn)) PyObject_GC_UnTrack(fn);
+}
+
+/* Let go of the nodes of a walk. Those that a user holds beyond the pass are shown again; the others end
+ * here. */
+static void let_go(PyObject *fns)
+{
+    for (Py_ssize_t i = 0; i < PyList_Size(fns); i++) {
+        PyObject *fn = PyList_GetItem(fns, i);
+        int is_collected = (PyType_GetFlags(Py_TYPE(fn)) & Py_TPFLAGS_HAVE_GC) != 0;
+        if (Py_REFCNT(fn) > 1 && is_collected && !PyObject_GC_IsTracked(fn)) PyObject_GC_Track(fn);
+    }
+    if (PyList_SetSlice(fns, 0, PyList_Size(fns), NULL) < 0) PyErr_Clear();
+}
+
 /* ---------------------------------------------------------------- walk */
 
 /* (shape, dtype) of each of a node's inputs, as the engine will check them; a flat tuple. */
@@ -68,6 +89,7 @@ static PyObject *read_metas(PyObject *fn, Py_ssize_t *count)
 
 typedef struct {
     PyObject *fns, *index;       /* list of nodes; dict node -> number */
+    int hides;
     Buffer links;                /* per node: count u32, then target i32 and input_nr u32 of each edge */
 } Walking;
 
@@ -80,6 +102,7 @@ static long number_of(Walking *w, PyObject *fn)
     PyObject *boxed = PyLong_FromSsize_t(number);
     int failed = !boxed || PyDict_SetItem(w->index, fn, boxed) < 0 || PyList_Append(w->fns, fn) < 0;
     Py_XDECREF(boxed);
+    if (w->hides) hide_node(fn);
     return failed ? -1 : (long)number;
 }
 
@@ -125,7 +148,8 @@ static PyObject *signature_of(PyObject *signatures, PyObject *fn, PyObject *meta
     return known;
 }
 
-/* walk(mode, roots, signatures): roots is a list of (node, input_nr). Returns
+/* walk(mode, roots, signatures, hides=False): roots is a list of (node, input_nr); with `hides` the collector
+ * does not see the nodes until `let_go` or `detach` lets go of them. Returns
  * (nodes, roots as bytes, links as bytes, signatures as bytes, sequence numbers as a list,
  *  [(number, variable)] of the AccumulateGrads, same: per node, bytes that say for each input whether
  *  it receives just what one edge sends).
@@ -134,8 +158,9 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
 {
     Mode *mode;
     PyObject *roots, *signatures;
-    if (!PyArg_ParseTuple(args, "OO!O!", &mode, &PyList_Type, &roots, &PyDict_Type, &signatures)) return NULL;
-    Walking w = {PyList_New(0), PyDict_New(), {0}};
+    int hides = 0;
+    if (!PyArg_ParseTuple(args, "OO!O!|p", &mode, &PyList_Type, &roots, &PyDict_Type, &signatures, &hides)) return NULL;
+    Walking w = {PyList_New(0), PyDict_New(), hides, {0}};
     PyObject *leaves = PyList_New(0), *numbers = PyList_New(0), *same = PyList_New(0), *result = NULL;
     Buffer rooted = {0}, signed_by = {0};
     uint32_t *counts = NULL;
@@ -166,6 +191,7 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
             PyObject *variable = PyObject_GetAttr(fn, s_variable);
             if (variable) {
                 PyObject *pair = Py_BuildValue("nN", i, variable);
+                if (pair) PyObject_GC_UnTrack(pair); /* ours alone, and in no cycle */
                 int failed = !pair || PyList_Append(leaves, pair) < 0;
                 Py_XDECREF(pair);
                 if (failed) goto done;
@@ -217,8 +243,14 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
     result = Py_BuildValue("Oy#y#y#OOO", w.fns, rooted.data ? rooted.data : "", rooted.used, w.links.data,
                            w.links.used, signed_by.data, signed_by.used, numbers, leaves, same);
 done:
-    Py_XDECREF(w.fns);
     Py_XDECREF(w.index);
+    if (!result && w.fns) {
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        let_go(w.fns);
+        PyErr_Restore(type, value, trace);
+    }
+    Py_XDECREF(w.fns);
     Py_XDECREF(leaves);
     Py_XDECREF(numbers);
     Py_XDECREF(same);
@@ -236,23 +268,6 @@ static void take_out(PyObject *held, PyObject *key)
 {
     for (Py_ssize_t i = 0; i < PyList_Size(held); i++)
         if (PyObject_DelItem(PyList_GetItem(held, i), key) < 0) PyErr_Clear();
-}
-
-/* While a pass lasts it holds a Python object for every node, which PyTorch makes for it: none for the
- * collector to look through. One that Python code made (a custom Function's) may be in cycles. */
-static void hide_node(PyObject *fn)
-{
-    if (PyObject_GC_IsTracked(fn)) PyObject_GC_UnTrack(fn);
-}
-
-/* Show them again: a user may hold one beyond the pass. */
-static void show_nodes(PyObject *fns)
-{
-    for (Py_ssize_t i = 0; i < PyList_Size(fns); i++) {
-        PyObject *fn = PyList_GetItem(fns, i);
-        int is_collected = (PyType_GetFlags(Py_TYPE(fn)) & Py_TPFLAGS_HAVE_GC) != 0;
-        if (is_collected && !PyObject_GC_IsTracked(fn)) PyObject_GC_Track(fn);
-    }
 }
 
 /* Register a probe through one of a node's two methods; the dict it landed in, borrowed from `held`. */
@@ -289,7 +304,6 @@ static PyObject *attach_probes(PyObject *module, PyObject *args)
             PyList_SetItem(probes, i, Py_NewRef(Py_None));
             continue;
         }
-        if (i >= custom_size || !custom[i]) hide_node(fn);
         PyObject *number = PyLong_FromSsize_t(i);
         PyObject *leaf = number ? PyDict_GetItemWithError(leaves, number) : NULL;
         PyObject *probe;
@@ -345,7 +359,6 @@ done:
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
         take_out(held, state->key);
-        show_nodes(fns);
         PyErr_Restore(type, value, trace);
     }
     Py_XDECREF(held);
@@ -354,14 +367,23 @@ done:
     return result;
 }
 
-/* detach(state, dicts, fns): take the probes of a pass out of the dicts that hold them. */
+/* detach(state, dicts, fns): take the probes of a pass out of the dicts that hold them, and let go of its nodes. */
 static PyObject *detach_probes(PyObject *module, PyObject *args)
 {
     PassState *state;
     PyObject *held, *fns;
     if (!PyArg_ParseTuple(args, "OO!O!", &state, &PyList_Type, &held, &PyList_Type, &fns)) return NULL;
     take_out(held, state->key);
-    show_nodes(fns);
+    let_go(fns);
+    Py_RETURN_NONE;
+}
+
+/* let_go(fns): let go of the nodes of a walk that leads to no pass. */
+static PyObject *let_go_of(PyObject *module, PyObject *args)
+{
+    PyObject *fns;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &fns)) return NULL;
+    let_go(fns);
     Py_RETURN_NONE;
 }
 
@@ -379,4 +401,5 @@ static PyObject *uncollected(PyCFunction function, PyObject *module, PyObject *a
 
 static PyObject *core_walk(PyObject *module, PyObject *args) { return uncollected(walk_graph, module, args); }
 static PyObject *core_attach(PyObject *module, PyObject *args) { return uncollected(attach_probes, module, args); }
+static PyObject *core_let_go(PyObject *module, PyObject *args) { return uncollected(let_go_of, module, args); }
 static PyObject *core_detach(PyObject *module, PyObject *args) { return uncollected(detach_probes, module, args); }

@@ -43,6 +43,7 @@ Tape = core.Tape
 Unoverridden = core.Unoverridden
 attach = core.attach
 detach = core.detach
+let_go = core.let_go
 register_hook = core.register_hook
 walk = core.walk
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tracer.capture import structure
-from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach
+from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach, let_go
 from tracer.capture.core import walk as core_walk
 from tracer.capture.deep import make_room
 from tracer.capture.engine_call import EngineCall, is_capturing, read_call
@@ -162,7 +162,7 @@ class LivePass:
                 self._read_anew(self._probes[edge.target])
 
     def detach(self) -> None:
-        """Leave nothing of ours on any node or tensor."""
+        """Leave nothing of ours on any node or tensor, and let go of the nodes."""
         self.state.closed = 1
         self.session.hooks.restore(self)
         detach(self.state, self._held, self.walk.fns)
@@ -247,6 +247,8 @@ class LivePass:
             probe.abandon()
         if self.made is not None:
             self.made.ends()
+        if error is not None:
+            self.session.saved_writes.pass_raised(self, error)
         self.detach()
 
 
@@ -360,15 +362,14 @@ class Engine:
         if outer is not None and outer.state.task == -1:
             outer.is_running_here()  # inside a hook of the outer run: now its number can be known
         site = session.mode.here()
-        walk = structure.Walk(*core_walk(session.mode, edges, self._signatures))
-        make_room(len(walk.fns))
-        leaves = session.leaves_of(walk)
-        graph = session.graphs.graph_of(walk, leaves)
-        self._count += 1
-        live = LivePass(session, self._count, graph, walk)
-        live.leaves = leaves
+        walk = structure.Walk(*core_walk(session.mode, edges, self._signatures, True))
+        try:
+            live = self._live_pass(walk)
+        except BaseException:
+            let_go(walk.fns)
+            raise
         if call.create_graph:
-            live.state.made = live.made = session.second_order.follow(graph, site)
+            live.state.made = live.made = session.second_order.follow(live.graph, site)
         self._enter(live)
         try:
             self._put_in_place(live, call, site, outer)
@@ -376,6 +377,15 @@ class Engine:
             self._leave(live)
             live.detach()
             raise
+        return live
+
+    def _live_pass(self, walk: structure.Walk) -> LivePass:
+        make_room(len(walk.fns))
+        leaves = self._session.leaves_of(walk)
+        graph = self._session.graphs.graph_of(walk, leaves)
+        self._count += 1
+        live = LivePass(self._session, self._count, graph, walk)
+        live.leaves = leaves
         return live
 
     def _put_in_place(
@@ -415,8 +425,6 @@ class Engine:
         recorder = session.recorder
         end_ns = recorder.tape.now()
         live.finish(error)
-        if error is not None:
-            session.saved_writes.pass_raised(live, error)
         if not session.watched.accumulates:
             for leaf, state in live.leaves.values():
                 session.ledger.observe_grad(leaf, state)

@@ -356,9 +356,7 @@ class Ledger:
                 state.grad, state.data = map(deferred.if_known, (state.grad, state.data))
             deferred.forget()
         if len(self._grads) > 2 * len(self._leaves) + 1024:
-            self._grads.clear()
-            for leaf, state in self._live():
-                self._follow_grad(state, grad_of(leaf))
+            self.book.follow_grads()
         if len(self._by_address) > 4 * len(self._leaves) + 1024:
             for address, target in list(self._by_address.items()):
                 there = target.tensor()

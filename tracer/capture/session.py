@@ -146,7 +146,9 @@ class Session:
         )
         call = torch.nn.Module.__call__
         self.replace(
-            torch.nn.Module, "__call__", Around(call, self.modules.stack.before, self.modules.stack.after)
+            torch.nn.Module,
+            "__call__",
+            Around(call, self.modules.stack.before, self.modules.stack.after),
         )
         apply = torch.autograd.Function.__dict__["apply"].__func__
         self.replace(

@@ -21,9 +21,10 @@ from tracer.capture.core_in_python.modules import ModuleCall, ModulePath, Module
 from tracer.capture.core_in_python.overrides import Unoverridden
 from tracer.capture.core_in_python.probes import NodeProbe, PassState
 from tracer.capture.core_in_python.tape import Tape
-from tracer.capture.core_in_python.walk import attach, detach, register_hook, walk
+from tracer.capture.core_in_python.walk import attach, detach, let_go, register_hook, walk
 
 __all__ = [
-    "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "ModuleCall", "ModulePath",
-    "ModuleStack", "NodeProbe", "Op", "PassState", "Tape", "Unoverridden", "attach", "detach", "register_hook", "setup", "walk",
+    "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "ModuleCall", "ModulePath", "ModuleStack",
+    "NodeProbe", "Op", "PassState", "Tape", "Unoverridden", "attach", "detach", "let_go",
+    "register_hook", "setup", "walk",
 ]  # fmt: skip

@@ -75,6 +75,17 @@ class Book:
             self.unseen(leaf, leaf.grad, found)
             leaf.grad = found
 
+    def follow_grads(self) -> None:
+        """Forget the gradients that leaves no longer have."""
+        self.grads.clear()
+        for leaf in list(self.leaves.values()):
+            tensor = leaf.ref()
+            # Of what is a leaf no more PyTorch warns to ask, unless it keeps its gradient.
+            if tensor is not None and (is_leaf(tensor) or tensor.retains_grad):
+                grad = tensor.grad
+                if grad is not None:
+                    self.grads[grad._cdata] = leaf
+
     def states(
         self, variables: list[tuple[int, Any]], make: Callable[[Any], Leaf]
     ) -> dict[int, tuple[Any, Leaf]]:

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 class ModuleCall:
-    """One call of a module in a round: every such call of the same path is this."""
+    """One call of a module in a round.
 
-    def __init__(self, id: int, path_id: int, path: str) -> None:
+    Every call of the same path that is the same in number and within the same other call (0 for
+    none) is this.
+    """
+
+    def __init__(self, id: int, number: int, within: int, path_id: int, path: str) -> None:
         self.id = id
+        self.number = number
+        self.within = within
         self.path_id = path_id
         self.path = path
 
@@ -36,6 +42,8 @@ class ModulePath:
 Below = dict[int, tuple[ReferenceType[Any], ModulePath]]
 Find = Callable[[Any, ModuleCall | None, Below | None, int], tuple[ModulePath, Below]]
 
+Count = Callable[[ModulePath, int, ModuleCall | None], ModuleCall]
+
 
 class _Running:
     """What runs in a thread; what is below the outermost module is kept when that has returned."""
@@ -48,9 +56,7 @@ class _Running:
 class ModuleStack:
     """Which module runs in each thread, from the callbacks around `Module.__call__`."""
 
-    def __init__(
-        self, mode: ModeCore, find: Find, count: Callable[[ModulePath], bool]
-    ) -> None:
+    def __init__(self, mode: ModeCore, find: Find, count: Count) -> None:
         self._mode, self._find, self._count = mode, find, count
         self._round = 1
         self._threads: dict[int, _Running] = {}
@@ -62,7 +68,7 @@ class ModuleStack:
             return False
         running = self._threads.setdefault(thread, _Running())
         try:
-            call = self._next(self._path(running, args[0]))
+            call = self._next(self._path(running, args[0]), running.call)
         except Exception as error:
             hand_over(self._mode.fault, error)
             return False
@@ -91,15 +97,17 @@ class ModuleStack:
             running.below, running.root, running.site = below, id(module), site
         return path
 
-    def _next(self, path: ModulePath) -> ModuleCall:
+    def _next(self, path: ModulePath, caller: ModuleCall | None) -> ModuleCall:
         grad_off = not TORCH.is_grad_enabled()
         if path.round != self._round:
             path.counts = [0, 0]
             path.round = self._round
-        path.counts[grad_off] += 1
-        if path.counts[grad_off] > len(path.calls) and not self._count(path):
-            path.counts[grad_off] = 1
-        return path.calls[path.counts[grad_off] - 1]
+        path.counts[grad_off] = number = path.counts[grad_off] + 1
+        call = path.calls[number - 1] if number <= len(path.calls) else None
+        if call is None or call.within != (caller.id if caller is not None else 0):
+            call = self._count(path, number, caller)
+            path.counts[grad_off] = call.number  # 1 again, where too many are told apart
+        return call
 
     def _here(self) -> _Running:
         return self._threads.get(self._mode.tape.thread(), _Running())

@@ -38,8 +38,13 @@ def register_hook(hooks: Any, hook: Any) -> Any:
 # ---- walk
 
 
-def walk(mode: ModeCore, roots: list[tuple[Any, int]], signatures: dict[Any, int]) -> Walk:
+def walk(
+    mode: ModeCore, roots: list[tuple[Any, int]], signatures: dict[Any, int], hides: bool = False
+) -> Walk:
     """Walk a graph from its roots, in first-visit order.
+
+    With `hides` the compiled core hides the nodes from the garbage collector until they are let go
+    of, as Python code cannot.
 
     Returns the nodes, then packed roots, links and signatures as `structure.Walk` has them,
     sequence numbers, (number, variable) of the AccumulateGrads, and for each node which inputs
@@ -181,7 +186,7 @@ def attach(
                 crowded.append(number)
         _connect(probes, links)
     except BaseException:
-        detach(state, held, fns)
+        _take_out(state, held)
         raise
     return held, crowded, probes
 
@@ -215,7 +220,16 @@ def _connect(probes: list[Probe | None], links: bytes) -> None:
 
 
 def detach(state: PassState, held: list[Any], fns: list[Any]) -> None:
-    """Take the probes of a pass out of the dicts that hold them; the compiled core hides `fns`, its
-    nodes, from the garbage collector meanwhile, as Python code cannot."""
+    """Take the probes of a pass out of the dicts that hold them, and let go of its nodes."""
+    _take_out(state, held)
+    let_go(fns)
+
+
+def _take_out(state: PassState, held: list[Any]) -> None:
     for hooks in held:
         hooks.pop(state.key, None)
+
+
+def let_go(fns: list[Any]) -> None:
+    """Let go of the nodes of a walk."""
+    fns.clear()
