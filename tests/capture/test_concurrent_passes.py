@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import tracer
+from tracer.records import GradWrite
 
 
 def test_passes_of_four_threads_over_one_trunk_are_each_complete(tmp_path: Path) -> None:
@@ -59,3 +60,37 @@ def test_a_pass_within_a_hook_leaves_the_outer_one_complete(tmp_path: Path) -> N
     assert [one.parent for one in trace.passes] == [None, 1]
     assert x.grad is not None
     assert x.grad.tolist() == [30.0] * 3
+
+
+def test_a_pass_that_the_engine_runs_in_a_thread_of_its_own_knows_its_hooks_events() -> None:
+    """As with a GPU; on a CPU the engine does so where passes are nested more than 60 deep."""
+    leaf = torch.ones(3, requires_grad=True)
+    threads = []
+
+    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    def nest(depth: int) -> None:
+        product = torch.ones(2, requires_grad=True) * 2
+
+        @torch.enable_grad()  # type: ignore[untyped-decorator]
+        def hook(gradient: torch.Tensor) -> None:
+            threads.append(threading.get_ident())
+            leaf.grad = torch.zeros(3)
+            leaf.detach().sin()
+            if depth:
+                nest(depth - 1)
+            leaf.grad.add_(1)
+
+        product.register_hook(hook)
+        product.sum().backward()
+
+    with tracer.trace() as trace:
+        nest(63)
+    record = trace.record
+    assert len(set(threads)) == 2
+    assert [one.parent for one in record.passes] == [None, *range(1, 64)]
+    assert {one.node_count for one in record.passes} == {3}
+    writes = Counter(
+        (event.pass_id, event.how) for event in record.events if isinstance(event, GradWrite)
+    )
+    assert set(writes) == {(one, how) for one in range(1, 65) for how in (".grad =", "add_")}
+    assert set(writes.values()) == {1}

@@ -26,6 +26,7 @@ from tracer.capture.hook_runs import (
 )
 from tracer.capture.hooked_tensors import HookDict
 from tracer.capture.ledger import LeafState
+from tracer.capture.pass_here import enter_pass, pass_here
 from tracer.capture.recorder import packed
 from tracer.capture.rounds import SKIPPED, Skipped
 from tracer.capture.second_order import MadeInPass
@@ -56,6 +57,7 @@ class LivePass:
         self.graph = graph
         self.walk = walk
         self.thread = threading.get_ident()
+        self.outside = pass_here()
         self.state = PassState(
             session.recorder.tape, pass_id, session.engine.claim, session.recorder.fault
         )
@@ -184,6 +186,8 @@ class LivePass:
 
     def user_code_begins(self) -> None:
         """Let the function mode see what a hook or a custom Function does."""
+        if threading.get_ident() != self.thread:  # a device's
+            self.session.mode.set_pass(self.state.id)
         torch._C._push_on_torch_function_stack(self.session.mode)
         self._pushed += 1
         self.state.guarded += 1
@@ -270,19 +274,16 @@ class Engine:
         return not self._running
 
     def running(self) -> LivePass | None:
-        """The innermost pass of the calling thread."""
-        passes = self._running.get(threading.get_ident())
-        return passes[-1] if passes else None
+        """The innermost pass of the calling thread, be it one of the engine's own."""
+        number = pass_here()
+        passes = (live for passes in list(self._running.values()) for live in passes)
+        return next((live for live in passes if live.state.id == number), None)
 
     def claim(self, state: Any, task: int) -> bool:
         """Whether the engine run numbered `task`, which `state` sees first, is its own."""
         if task == -1 or task in self._tasks:
             return bool(self._tasks.get(task) == state.id)
-        innermost = self.running()
-        if innermost is None:  # a device thread: the newest pass that has not been seen yet
-            waiting = [p for passes in self._running.values() for p in passes if p.state.task == -1]
-            innermost = waiting[-1] if waiting else None
-        if innermost is None or innermost.state.id != state.id:
+        if pass_here() != state.id:
             return False
         self._tasks[task] = state.id
         self.counter.began(task)
@@ -333,6 +334,7 @@ class Engine:
                 self._end(live, error)
         except Exception as fault:
             session.recorder.fault(fault)
+            enter_pass(live.outside)
             live.detach()
         self.unrecorded += bool(self._session.recorder.failed)
 
@@ -417,7 +419,7 @@ class Engine:
     def _enter(self, live: LivePass) -> None:
         session = self._session
         self._running.setdefault(live.thread, []).append(live)
-        session.recorder.current_pass.setdefault(live.thread, []).append(live.state.id)
+        enter_pass(live.state.id)
         session.mode.set_pass(live.state.id)
 
     def _end(self, live: LivePass, error: BaseException | None) -> None:
@@ -439,12 +441,10 @@ class Engine:
     def _leave(self, live: LivePass) -> None:
         passes = self._running[live.thread]
         passes.remove(live)
-        ids = self._session.recorder.current_pass[live.thread]
-        ids.remove(live.record.id)
         if not passes:
             del self._running[live.thread]
-            del self._session.recorder.current_pass[live.thread]
-        self._session.mode.set_pass(ids[-1] if ids else 0)
+        enter_pass(live.outside)
+        self._session.mode.set_pass(live.outside or 0)
 
 
 def _ended(live: LivePass, end_ns: int, error: BaseException | None) -> Pass:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tracer.capture.core import Tape
 from tracer.capture.deferred import Deferred
+from tracer.capture.pass_here import pass_here
 from tracer.capture.readings import NONE, Reader, meta_of
 from tracer.capture.waiting import Decide, Waiting
 from tracer.capture.watched import Watched
@@ -105,7 +106,6 @@ class Recorder:
         self.stop: Callable[[], None] = lambda: None
         self.text_of: Callable[[str], str | None] = lambda file: None
         self._files: set[str] = set()
-        self.current_pass: dict[int, list[int]] = {}
         self._sites: dict[int, Site] = {}
         self.deferred = Deferred(limits.elements, writer.string)
         self.waiting = Waiting(self.deferred, writer)
@@ -168,8 +168,7 @@ class Recorder:
 
     def pass_id(self) -> int | None:
         """The pass that runs in the calling thread, None outside of any."""
-        running = self.current_pass.get(threading.get_ident())
-        return running[-1] if running else None
+        return pass_here()
 
     def stamp(self) -> Stamp:
         """What an event that happens now begins with."""
