@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import tracer
 from tracer.records import (
+    Accumulate,
     DataWrite,
     Forward,
     Graph,
@@ -230,6 +232,20 @@ def test_what_holds_no_values_says_so(make: Any, reason: str) -> None:
     assert dict(trace.record.dropped) == {}
 
 
+def test_a_leaf_whose_memory_is_freed_says_so() -> None:
+    """FSDP frees what it gathered after each use, and reading that crashes."""
+    with tracer.trace() as trace:
+        w = torch.ones(4, requires_grad=True)
+        h = w * 2
+        w.untyped_storage().resize_(0)
+        h.sum().backward()
+    (found,) = trace.record.leaves.values()
+    assert found.value is not None
+    assert found.value.unread == "its memory was freed"
+    assert w.grad is not None
+    assert w.grad.tolist() == [2.0] * 4
+
+
 def test_gradients_inside_a_transform_say_so() -> None:
     with tracer.trace() as trace:
         torch.func.grad(lambda x: (x**3).sum())(torch.ones(2))
@@ -273,6 +289,47 @@ def test_a_distributed_tensor_is_read_here_and_no_collective_is_started() -> Non
     }
     assert shapes == {(2, 4)}
     assert unread(trace.record) == {""}
+
+
+def test_fully_sharded_training_is_the_same_with_the_same_collectives() -> None:
+    import torch.distributed as dist
+    from torch.autograd import profiler
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    def train() -> tuple[dict[str, int], list[list[float]]]:
+        torch.manual_seed(0)
+        mesh = init_device_mesh("cpu", (2,))
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+        for module in (model[0], model[2], model):
+            fully_shard(module, mesh=mesh)
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        with profiler.profile() as profile:
+            for _ in range(2):
+                sgd.zero_grad()
+                model(torch.ones(3, 4)).square().sum().backward()
+                sgd.step()
+        names = [event.name() for event in profile.kineto_results.events()]
+        learned = [each.to_local().flatten().tolist() for each in model.parameters()]
+        return Counter(name for name in names if "c10d" in name), learned
+
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # FSDP's own, of a result that is a view
+            untraced = train()
+            with tracer.trace() as trace:
+                traced = train()
+    finally:
+        dist.destroy_process_group()
+    assert traced == untraced
+    assert any("all_gather" in name or "allgather" in name for name in traced[0])
+    assert len(trace.passes) == 2
+    sums = [event for event in trace.record.events if isinstance(event, Accumulate)]
+    assert len(sums) == 8
+    assert all(event.after is not None for event in sums)
+    assert dict(trace.record.dropped) == {}
 
 
 # ---- compiled code

@@ -83,6 +83,17 @@ KEPT: dict[str, list[Instruction]] = {
         ("backward", [-1], "r"),
         ("backward", [-2, -1], "rs"),
     ],
+    "what was a leaf with a gradient is the result of an operation now": [
+        ("leaf", "f32", 0, 0),
+        ("leaf", "f32", 0, 0),
+        ("leaf", "f64", 0, 0),
+        ("backward", [0], ""),
+        ("freeze", 0),
+        ("unary", "argmax", 0),
+        ("in_place", "add_", 0, 1),
+        ("backward", [-1], "r"),
+        ("backward", [-2, -1], "rs"),
+    ],
     "a hook changes only the signs of zeros and NaNs": [
         ("leaf", "f32", 4, 0),
         ("unary", "argmax", 0),

@@ -19,7 +19,7 @@ from torch.autograd import Variable, profiler
 import tracer
 from tests.guarantees.checks import executions, node_name
 from tests.guarantees.oracle import executed_names
-from tracer.records import Accumulate, NodeRun, TraceRecord
+from tracer.records import Accumulate, GradWrite, NodeRun, TraceRecord
 
 Program = Callable[[], Any]
 
@@ -256,6 +256,41 @@ def test_the_engine_entered_directly() -> None:
     record = check_complete(program)
     assert [one.kind for one in record.passes] == ["engine", "engine", "backward"]
     assert [one.node_count for one in record.passes] == [3, 2, 3]
+
+
+def test_a_function_queued_for_the_end_of_a_pass_is_seen() -> None:
+    """FSDP clears gradients in one."""
+    leaves: list[Tensor] = []
+
+    def program() -> None:
+        leaves[:] = [w, v] = leaf(), leaf()
+        h = w * v
+
+        def at_the_end() -> None:
+            assert w.grad is not None
+            w.grad.mul_(2)
+            v.grad = None
+
+        def fail() -> None:
+            raise LookupError("at the end")
+
+        queue: Any = Variable._execution_engine.queue_callback  # type: ignore[attr-defined]
+        h.register_hook(lambda gradient: queue(at_the_end))
+        h.sum().backward()
+        h = w * v
+        h.register_hook(lambda gradient: queue(fail))
+        with pytest.raises(LookupError, match="at the end"):
+            h.sum().backward()
+        with pytest.raises(RuntimeError, match="only be installed during backward"):
+            queue(fail)
+
+    record = check_complete(program)
+    first = [event for event in record.events if getattr(event, "pass_id", 0) == 1]
+    sums = [(e.after and e.after.norm) for e in first if isinstance(e, Accumulate)]
+    assert None not in sums
+    assert [event.how for event in first if isinstance(event, GradWrite)] == ["mul_", ".grad ="]
+    assert record.passes[-1].outcome.error == "LookupError"
+    assert leaves[1].grad is not None
 
 
 @pytest.fixture

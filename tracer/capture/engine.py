@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.variable import Variable
 
 from tracer.capture import structure
 from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach, let_go
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 
+_queue = Variable._execution_engine.queue_callback
 _no_function, _no_dispatch = torch._C.DisableTorchFunction, torch._C._DisableTorchDispatch
 
 
@@ -199,6 +201,18 @@ class LivePass:
             self.state.guarded -= 1
             torch._C._pop_torch_function_stack()
 
+    def callback_begins(self) -> None:
+        """A function that was to run at the end of the pass does: see what it does to leaves."""
+        if self.state.closed:
+            return
+        try:
+            with _no_function(), _no_dispatch():
+                for probe in list(self.state.unsettled):
+                    probe.settle()
+        except Exception as fault:
+            self.session.recorder.fault(fault)
+        self.user_code_begins()
+
     def node_name(self, node: int) -> str:
         """The name a reader knows the node's tensor by."""
         record = self.graph.nodes[node]
@@ -337,6 +351,20 @@ class Engine:
             enter_pass(live.outside)
             live.detach()
         self.unrecorded += bool(self._session.recorder.failed)
+
+    def before_queueing(self, args: tuple[Any, ...], kwargs: Any) -> LivePass | None:
+        """A callback for the end of the running pass is queued: one of ours comes before it."""
+        live = self.running()
+        if live is not None:
+            _queue(live.callback_begins)
+        return live
+
+    def after_queueing(
+        self, live: LivePass | None, result: object, error: BaseException | None
+    ) -> None:
+        """And another after it."""
+        if live is not None:
+            _queue(live.user_code_ends)
 
     def _skipped(self) -> None:
         try:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tracer.capture.core import Book, Leaf
 from tracer.capture.core_in_python.leaves import same_entry
-from tracer.capture.readings import NONE, address_of, grad_of, meta_of
+from tracer.capture.readings import NONE, address_of, grad_of, may_ask_for_grad, meta_of
 from tracer.capture.recorder import packed
 from tracer.capture.references import OurRef
 from tracer.records import events
@@ -320,6 +320,8 @@ class Ledger:
         live = {state.id: (leaf, state) for leaf, state in self._live()}
         for leaf, state in live.values():
             before = bytes(state.grad)
+            if not may_ask_for_grad(leaf):
+                continue
             if not same_entry(self._recorder.entry(grad_of(leaf), state.meta), before):
                 self.grad_written(leaf, state, how, 0, before=before, is_sure=False)
         self.check_data(live, how, all_of_them=True)

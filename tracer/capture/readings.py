@@ -97,9 +97,14 @@ def address_of(tensor: Tensor) -> int:
         return 0
 
 
+def may_ask_for_grad(leaf: Tensor) -> bool:
+    """Whether a tensor is a leaf still: else PyTorch warns when asked for its `.grad`."""
+    return is_leaf(leaf) or leaf.retains_grad
+
+
 def grad_of(leaf: Tensor) -> Tensor | None:
-    """The `.grad` of a leaf; None for what is one no more, of which PyTorch warns to ask."""
-    return leaf.grad if is_leaf(leaf) or leaf.retains_grad else None
+    """The `.grad` of a leaf; None for what is one no more."""
+    return leaf.grad if may_ask_for_grad(leaf) else None
 
 
 class NotNowError(Exception):
@@ -189,7 +194,19 @@ def _why_unreadable(tensor: Tensor) -> str:
         return "one of a batch of gradients (is_grads_batched)"
     if tensor.is_meta:
         return "meta tensors hold no values"
-    return ""
+    return "its memory was freed" if _is_freed(tensor) else ""
+
+
+def _is_freed(tensor: Tensor) -> bool:
+    """Whether a storage has not the bytes that a tensor stands for, as FSDP leaves parameters
+    between uses; PyTorch's own operations would read them all the same."""
+    if tensor.layout is not torch.strided or not tensor.numel():
+        return False
+    last = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    needed = (tensor.storage_offset() + last + 1) * tensor.element_size()
+    return tensor.untyped_storage().nbytes() < needed
 
 
 def _why_not_at_once(tensor: Tensor) -> str:

@@ -55,11 +55,12 @@ class _Mode(ModeCore, TorchFunctionMode):  # type: ignore[misc]
 
 
 class _Door:
-    """Stands in for the engine: the same object to its callers, with one method watched."""
+    """Stands in for the engine: the same object to its callers, with two methods watched."""
 
-    def __init__(self, engine: Any, run_backward: Any) -> None:
+    def __init__(self, engine: Any, run_backward: Any, queue_callback: Any) -> None:
         self._engine = engine
         self.run_backward = run_backward
+        self.queue_callback = queue_callback
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -134,16 +135,10 @@ class Session:
             raise RuntimeError("a trace is already being recorded in this process")
         Session.active = self
         self.first_sequence_nr = _next_sequence_nr()
-        self.replace(
-            Variable,
-            "_execution_engine",
-            _Door(
-                Variable._execution_engine,
-                Around(
-                    Variable._execution_engine.run_backward, self.engine.before, self.engine.after
-                ),
-            ),
-        )
+        real, ours = Variable._execution_engine, self.engine
+        run = Around(real.run_backward, ours.before, ours.after)
+        queue = Around(real.queue_callback, ours.before_queueing, ours.after_queueing)
+        self.replace(Variable, "_execution_engine", _Door(real, run, queue))
         call = torch.nn.Module.__call__
         self.replace(
             torch.nn.Module,
