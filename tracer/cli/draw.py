@@ -13,6 +13,7 @@ from tracer.cli.progress import working
 from tracer.cli.view_options import view_options
 from tracer.records.gaps import gaps_of
 from tracer.records.view import View
+from tracer.transforms.collection import no_collection
 
 EPILOG = """\b
 Examples:
@@ -73,16 +74,31 @@ def command(
         return
     check_folder(output)
     trace = open_trace(file)
+    with no_collection():
+        draw_to_file(trace, output, view, pass_id=pass_id, like=like, dpi=dpi, limit=time_limit)
+    say_gaps(trace)
+
+
+def draw_to_file(
+    trace: Trace,
+    output: Path,
+    view: View,
+    *,
+    pass_id: int | None,
+    like: str | None,
+    dpi: int | None,
+    limit: float,
+) -> None:
+    """Write the picture, and say which pass it is of, and what to know of it."""
     with working(f"drawing {output}"):
         picture = trace.draw(
-            output, view, pass_id=pass_id, like=like or "", dpi=dpi, time_limit=time_limit
+            output, view, pass_id=pass_id, like=like or "", dpi=dpi, time_limit=limit
         )
     drawn = trace.find_pass(pass_id)
     by = f", drawn by {picture.engine}" if picture.engine != "none" else ""
     click.echo(f"{output}: pass {drawn.id} of {len(trace.passes)}{by}")
     for note in picture.advice:
         click.echo(f"  {note}", err=True)
-    say_gaps(trace)
 
 
 def say_gaps(trace: Trace) -> None:

@@ -31,7 +31,8 @@ _OPTIONS = (
         "--radius", metavar="N", type=click.IntRange(0), help="How near, in edges.  [default: 2]"
     ),
     click.option(
-        "--path", "ends", metavar="A B", nargs=2, help="Show all paths between two, and their part."
+        "--path", "ends", metavar="A B", nargs=2,
+        help="Show all paths between two such, and what each brings.",
     ),
     click.option("--upstream", metavar="NAME", help="Show all that a gradient passes before it."),
     click.option("--downstream", metavar="NAME", help="Show all that a gradient passes after it."),

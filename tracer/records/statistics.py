@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from tracer.records.tensors import Gradient, Scalar, TensorMeta
 
@@ -15,6 +16,9 @@ def gradient_of_values(meta: TensorMeta, values: tuple[Scalar, ...]) -> Gradient
     and mean NaN; those of complex elements are of their absolute values. No elements have no min,
     max and mean.
     """
+    plain = _of_plain_floats(meta, values)
+    if plain is not None:
+        return plain
     sizes = _sizes(values)
     nans = infs = 0
     if not _all_finite(sizes):
@@ -32,6 +36,23 @@ def gradient_of_values(meta: TensorMeta, values: tuple[Scalar, ...]) -> Gradient
         infs=infs,
         values=values,
     )
+
+
+def _of_plain_floats(meta: TensorMeta, values: tuple[Scalar, ...]) -> Gradient | None:
+    """The same in fewer steps for floats that are finite and whose squares are in range, as nearly
+    all are: a picture of a large graph has hundreds of thousands."""
+    if not values or type(values[0]) is not float:
+        return None
+    floats = cast("tuple[float, ...]", values)
+    try:
+        squares = math.fsum([value * value for value in floats])
+    except OverflowError:
+        return None
+    zeros = floats.count(0)
+    if not 1e-200 < squares < math.inf and zeros < len(floats):
+        return None
+    mean = math.fsum(floats) / len(floats)
+    return Gradient(meta, math.sqrt(squares), min(floats), max(floats), mean, zeros, 0, 0, values)
 
 
 def _sizes(values: tuple[Scalar, ...]) -> list[float]:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from typing import overload
 
 from tracer.records.graph import Graph, Node, SavedTensor, Site
 from tracer.records.tensors import NOT_ASKED, Gradient, Scalar, TensorMeta
@@ -241,18 +242,40 @@ def counts(nodes: int, leaves: int) -> str:
     return f"{count(nodes - leaves, 'node')}, {leaf_count}" if nodes > leaves else leaf_count
 
 
-def titles(graph: Graph) -> tuple[str, ...]:
+def titles(graph: Graph) -> Sequence[str]:
     """What to call each node: a leaf's name, or an operation's source text: `x2 = x1 * m3`.
 
     Where one expression made several nodes, those whose value has no name of its own begin with
     what they do: `Addmm · self.linear(x)`.
     """
-    keys = [(node.site, node.call, _is_of_backward(node)) for node in graph.nodes]
-    made = Counter(keys)
-    return tuple(
-        node_title(node, inner=key[0] is not None and made[key] > 1)
-        for node, key in zip(graph.nodes, keys, strict=True)
-    )
+    return _Titles(graph)
+
+
+class _Titles(Sequence[str]):
+    """Titles that are made as they are asked for: of a large graph that is seldom all."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._nodes = graph.nodes
+        self._made = Counter(map(_made_by, graph.nodes))
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    @overload
+    def __getitem__(self, node: int) -> str: ...
+    @overload
+    def __getitem__(self, node: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, node: int | slice) -> str | tuple[str, ...]:
+        """The title of the node of that id."""
+        if isinstance(node, slice):
+            return tuple(self[one] for one in range(*node.indices(len(self))))
+        found = self._nodes[node]
+        return node_title(found, inner=found.site is not None and self._made[_made_by(found)] > 1)
+
+
+def _made_by(node: Node) -> tuple[int, int, bool]:
+    """The run of an expression that made a node."""
+    return node.site.id if node.site is not None else 0, node.call, _is_of_backward(node)
 
 
 def node_title(node: Node, *, inner: bool = False) -> str:

@@ -117,6 +117,8 @@ def decode_event(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Eve
     length, code, _, thread, pass_id, seq, t_ns = HEADER.unpack_from(buffer, offset)
     if code == NODE_CODE:
         return _decode_node(buffer, offset, lookup, flow)
+    if code == _FORWARD_CODE:
+        return _decode_forward(buffer, offset, lookup, flow)
     if not 0 < code <= len(EVENT_KINDS):
         raise ValueError(f"an event of kind {code}")
     payload = _Payload(buffer, offset + HEADER.size, offset + length, lookup, flow)
@@ -163,42 +165,41 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
     )  # fmt: skip
 
 
-def _decode_forward(payload: _Payload) -> dict[str, object]:
-    op, site, module, low, high, mode = payload.take(FORWARD)
-    lookup = payload.lookup
-    cut = _decode_cut(payload)
-    n_inputs, n_outputs = payload.take(COUNTS)
-    return {
-        "op": lookup.string(op),
-        "site": lookup.site(site),
-        "module": lookup.string(module),
-        "sequence_nrs": (low, high),
-        "grad_mode": GRAD_MODES[mode],
-        "inputs": tuple(_decode_tensor(payload) for _ in range(n_inputs)),
-        "outputs": tuple(_decode_tensor(payload) for _ in range(n_outputs)),
-        "cut": cut,
-    }
+def _decode_forward(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Forward:
+    """Unpack a forward operation's frame: of these there are as many as of nodes."""
+    length, _, _, thread, pass_id, seq, t_ns = HEADER.unpack_from(buffer, offset)
+    end = offset + length
+    op, site, module, low, high, mode = FORWARD.unpack_from(buffer, offset + HEADER.size)
+    offset += HEADER.size + FORWARD.size
+    cut = None
+    if ONE.unpack_from(buffer, offset)[0]:
+        payload = _Payload(buffer, offset, end, lookup, flow)
+        cut, offset = _decode_cut(payload), payload.offset
+    else:
+        offset += ONE.size
+    n_inputs, n_outputs = COUNTS.unpack_from(buffer, offset)
+    first = offset + COUNTS.size
+    between = first + n_inputs * TENSOR.size
+    _check_end(between + n_outputs * TENSOR.size, end)
+    inputs = [_tensor(buffer, at, lookup) for at in range(first, between, TENSOR.size)]
+    outputs = [_tensor(buffer, at, lookup) for at in range(between, end, TENSOR.size)]
+    return Forward(
+        seq=seq, t_ns=t_ns, thread=thread, pass_id=pass_id or None, op=lookup.string(op),
+        site=lookup.site(site), module=lookup.string(module), sequence_nrs=(low, high),
+        grad_mode=GRAD_MODES[mode], inputs=tuple(inputs), outputs=tuple(outputs), cut=cut,
+    )  # fmt: skip
 
 
-def _decode_cut(payload: _Payload) -> Cut | None:
-    kind = payload.take(ONE)[0]
-    if not kind:
-        return None
-    payload.offset -= ONE.size
-    _, region, count = payload.take(CUT)
+def _decode_cut(payload: _Payload) -> Cut:
+    kind, region, count = payload.take(CUT)
     tensors = tuple(payload.text() for _ in range(count))
     return Cut(payload.lookup.string(kind), tensors, payload.lookup.site(region))
 
 
-def _decode_tensor(payload: _Payload) -> TensorRef:
-    meta, made_by, leaf, name = payload.take(TENSOR)
-    lookup = payload.lookup
-    return TensorRef(
-        meta=lookup.meta(meta) if meta else None,
-        made_by=made_by or None,
-        leaf=None if leaf < 0 else leaf,
-        name=lookup.string(name),
-    )
+def _tensor(buffer: Packed, offset: int, lookup: Lookup) -> TensorRef:
+    meta, made_by, leaf, name = TENSOR.unpack_from(buffer, offset)
+    known = lookup.meta(meta) if meta else None
+    return TensorRef(known, made_by or None, None if leaf < 0 else leaf, lookup.string(name))
 
 
 def _decode_grad_mode(payload: _Payload) -> dict[str, object]:
@@ -324,8 +325,8 @@ def _or_none(number: int) -> int | None:
     return None if number < 0 else number
 
 
+_FORWARD_CODE = EVENT_KINDS.index(Forward) + 1
 _DECODERS: dict[type[Event], Callable[[_Payload], dict[str, object]]] = {
-    Forward: _decode_forward,
     GradMode: _decode_grad_mode,
     HookAdded: _decode_hook_change,
     HookRemoved: _decode_hook_change,

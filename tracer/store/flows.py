@@ -28,16 +28,17 @@ class Wiring:
         )
         edges = archive.each(
             "SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),"
-            " CAST(input_nr AS INTEGER) FROM edge WHERE graph = ?",
+            " CAST(input_nr AS INTEGER) FROM edge WHERE graph = ? ORDER BY 1, 2",
             graph,
         )
         self._outputs: dict[int, str] = dict(outputs)
-        self._targets: dict[int, dict[int, tuple[int, int]]] = {}
+        self._targets: dict[int, list[tuple[int, int, int]]] = {}
         self._sources: dict[tuple[int, int], tuple[int, int] | None] = {}
         for source, slot, target, input_nr in edges:
-            self._targets.setdefault(source, {})[slot] = (target, input_nr)
+            self._targets.setdefault(source, []).append((slot, target, input_nr))
             place = (target, input_nr)
             self._sources[place] = None if place in self._sources else (source, slot)
+        self._listed: dict[str, tuple[TensorMeta, ...]] = {}
         self._arriving: dict[int, tuple[TensorMeta, ...]] = {}
         self._leaving: dict[int, tuple[TensorMeta, ...]] = {}
 
@@ -45,8 +46,11 @@ class Wiring:
         """The metadata of each gradient that arrives at a node."""
         metas = self._arriving.get(node)
         if metas is None:
-            found = self._archive.metas(self._outputs.get(node, "[]"))
-            metas = tuple(meta or UNKNOWN_META for meta in found)
+            outputs = self._outputs.get(node, "[]")
+            metas = self._listed.get(outputs)
+            if metas is None:
+                metas = tuple(meta or UNKNOWN_META for meta in self._archive.metas(outputs))
+                self._listed[outputs] = metas
             self._arriving[node] = metas
         return metas
 
@@ -54,14 +58,14 @@ class Wiring:
         """The metadata of each gradient that leaves a node, by slot."""
         metas = self._leaving.get(node)
         if metas is None:
-            slots = self._targets.get(node, {})
-            count = min(max(slots, default=-1), _MOST_SLOTS) + 1
-            metas = tuple(self._met(slots.get(slot)) for slot in range(count))
-            self._leaving[node] = metas
+            found: list[TensorMeta] = []
+            for slot, target, input_nr in self._targets.get(node, ()):
+                if len(found) < slot < _MOST_SLOTS:
+                    found += [UNKNOWN_META] * (slot - len(found))
+                if len(found) == slot:
+                    found.append(meta_at(self.arriving(target), input_nr))
+            metas = self._leaving[node] = tuple(found)
         return metas
-
-    def _met(self, place: tuple[int, int] | None) -> TensorMeta:
-        return UNKNOWN_META if place is None else meta_at(self.arriving(place[0]), place[1])
 
     def source(self, node: int, input_nr: int) -> tuple[int, int] | None:
         """The node and slot of the one edge that leads to an input, None where there is not one."""

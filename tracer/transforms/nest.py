@@ -46,6 +46,11 @@ def nest_units(
     waiting = [(root, list(range(len(paths))), 0)]
     while waiting:
         block, units, known = waiting.pop()
+        if len(units) == 1:  # as most are, in a large graph
+            ends[units[0]] = _nest_one(
+                block, units[0], [levels[key] for key in paths[units[0]][known:]]
+            )
+            continue
         parts = _parts(units, known, paths, links)
         depth = block.depth + 1
         block.children = [Block(UNIT if key < 0 else levels[key], block, depth) for key, _ in parts]
@@ -58,6 +63,16 @@ def nest_units(
     return root, ends
 
 
+def _nest_one(block: Block, unit: int, levels: Sequence[Level]) -> Block:
+    """Nest a unit that is alone in a block by what is left of its path; return the unit's block."""
+    for level in (*levels, UNIT):
+        child = Block(level, block, block.depth + 1)
+        block.children = [child]
+        block = child
+    block.unit = unit
+    return block
+
+
 def _parts(
     units: list[int], known: int, paths: Sequence[Path], links: Links
 ) -> list[tuple[int, list[int]]]:
@@ -65,9 +80,6 @@ def _parts(
 
     A unit whose path ends is a part of its own, with the key -1.
     """
-    if len(units) == 1:  # as most are, in a large graph
-        path = paths[units[0]]
-        return [(path[known] if len(path) > known else -1, units)]
     keys = [paths[unit][known] if len(paths[unit]) > known else -1 - unit for unit in units]
     stretches: list[tuple[int, list[int]]] = []
     last = None

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 
-from tracer.records.graph import Graph
+from tracer.records.graph import Graph, Node
 from tracer.transforms.levels import GroupKind, Level
 from tracer.transforms.nest import UNIT, Block, in_preorder
 from tracer.transforms.views import Units
@@ -36,6 +36,15 @@ class _Marker:
     widest: int
     nodes: list[int]
     shapes: dict[Hashable, int] = field(default_factory=dict)
+    _sorts: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def sort(self, node: Node) -> int:
+        """Number what a node agrees in with those that are alike: its name and its outputs."""
+        key = node.name, id(node.outputs)  # of equal nodes, most have the very same outputs
+        found = self._sorts.get(key)
+        if found is None:
+            found = self._sorts[key] = self.shape((node.name, node.outputs))
+        return found
 
     def shape(self, signature: Hashable) -> int:
         """Number the signatures, equal ones alike."""
@@ -99,9 +108,9 @@ def _links_by_block(
 
 
 def _mark_unit(block: Block, links: list[Link], marker: _Marker) -> None:
-    nodes = [marker.graph.nodes[node] for node in marker.nodes[block.start : block.stop]]
-    signature = tuple((node.name, node.outputs) for node in nodes)
-    block.shape = marker.shape((signature, _local(links, block.start)))
+    nodes = marker.graph.nodes
+    sorts = [marker.sort(nodes[node]) for node in marker.nodes[block.start : block.stop]]
+    block.shape = marker.shape((tuple(sorts), _local(links, block.start)))
 
 
 def _local(links: Sequence[Link], start: int) -> tuple[Link, ...]:
@@ -111,21 +120,26 @@ def _local(links: Sequence[Link], start: int) -> tuple[Link, ...]:
 
 
 def _mark_group(block: Block, links: list[Link], marker: _Marker) -> None:
-    links = _gather_stretches(block, links, marker)
-    keys = _run_keys(block.children, links, marker)
+    keys = _own_keys(block.children, marker)
+    ungathered = block.children
+    links = _gather_stretches(block, links, keys, marker)
+    if block.children is not ungathered:
+        keys = _own_keys(block.children, marker)
+    keys = _run_keys(block.children, links, keys, marker)
     block.runs = _runs(block.children, keys)
     shapes = tuple(child.shape for child in block.children)
     block.shape = marker.shape((shapes, tuple(block.runs), _local(links, block.start)))
     _gather_parts(block, marker)
 
 
-def _run_keys(children: Sequence[Block], links: list[Link], marker: _Marker) -> list[Hashable]:
-    """Say of each child what a neighbour must agree in to stand in one run with it.
+def _run_keys(
+    children: Sequence[Block], links: list[Link], keys: list[Hashable], marker: _Marker
+) -> list[Hashable]:
+    """Say of each child what a neighbour must agree in to stand in one run with it, beside its own.
 
     For units and lines of source that is also where they come from; for leaves, who uses them.
     """
     operations = sum(not _is_leaf(child, marker) for child in children)
-    keys = _own_keys(children, marker)
     if operations == len(children):
         return keys
     run_of = _run_numbers(_runs(children[:operations], keys[:operations]))
@@ -211,11 +225,15 @@ def _run_numbers(runs: Sequence[Run]) -> list[int]:
     return [number for number, (start, stop) in enumerate(runs) for _ in range(start, stop)]
 
 
-def _gather_stretches(block: Block, links: list[Link], marker: _Marker) -> list[Link]:
+def _gather_stretches(
+    block: Block, links: list[Link], keys: Sequence[Hashable], marker: _Marker
+) -> list[Link]:
     """Gather children that repeat as a whole into blocks; return the links that stay between."""
     children = block.children
-    operations = [child for child in children if not _is_leaf(child, marker)]
-    stretches = _stretches(_own_keys(operations, marker))
+    operations = sum(not _is_leaf(child, marker) for child in children)
+    if operations < 4:  # two of two are the least
+        return links
+    stretches = _stretches(keys[:operations])
     if not stretches:
         return links
     starts = [child.start for child in children]
