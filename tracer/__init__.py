@@ -36,6 +36,7 @@ if not TYPE_CHECKING:
         "TracerError": "tracer.errors",
         "Selection": "tracer.records.picking",
         "View": "tracer.records.view",
+        "make_dot_from_trace": "tracer.render.make_dot",  # what torchviz has beside make_dot
         "setup": "tracer.docgen.directive",  # extensions = ["tracer"]
         "sphinx_gallery_scraper": "tracer.docgen.gallery",  # image_scrapers = (tracer.…,)
         "load_ipython_extension": "tracer.docgen.magic",  # %load_ext tracer

@@ -147,6 +147,15 @@ def test_saved_tensors_are_torchvizs_too(example: Any) -> None:
     assert +(boxes[1] - boxes[0]) == Counter()
 
 
+def test_the_import_line_of_its_notebook_holds() -> None:
+    names: dict[str, Any] = {}
+    exec("from tracer import make_dot, make_dot_from_trace", names)
+    assert names["make_dot"] is make_dot
+    for refuse in (names["make_dot_from_trace"], torchviz.make_dot_from_trace):
+        with pytest.raises(NotImplementedError):
+            refuse(object())
+
+
 # ---- where torchviz has none
 
 

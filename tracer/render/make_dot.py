@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import graphviz
 
@@ -31,6 +31,14 @@ _NODES = {
 _LEAST_INCHES = 12.0
 _INCHES_A_STATEMENT = 0.15
 _ONE_HOUR_S = 3600.0
+
+
+def make_dot_from_trace(trace: object) -> NoReturn:
+    """Raise NotImplementedError, as torchviz's function of that name does: programs import both."""
+    raise NotImplementedError(
+        "neither torchviz nor tracer draws a trace of torch.jit: make_dot(model(x)) draws the "
+        "graph that the model's output has"
+    )
 
 
 class FamiliarDigraph(graphviz.Digraph):  # type: ignore[misc]
