@@ -79,6 +79,14 @@ def test_a_module_is_asked_for_with_all_that_is_in_it() -> None:
     assert set(found(trace, modules="layers.*")) == {*outer, *found(trace, modules="layers.0")}
 
 
+def test_a_module_may_lack_its_beginning() -> None:
+    trace = perceptron(2)
+    whole = found(trace, modules=["layers.0.linear", "layers.1.linear"])
+    assert whole
+    assert found(trace, modules="linear") == whole
+    assert not found(trace, modules="inear")
+
+
 def test_brackets_in_a_name_are_themselves() -> None:
     trace = hooks()
     named = replace(trace, leaves={1: replace(trace.leaves[1], name="h[t=3]")})

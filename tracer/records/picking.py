@@ -48,7 +48,7 @@ class Selection:
     `passes` are the first and the last pass, each with what led to it. `kinds` are of `KINDS`.
     `names` are of tensors, leaves, nodes (`MulBackward0`, or `Mul`), operations, hooks and what
     they are on; `modules` are paths, each with all that is in it. In both, `*` and `?` stand for
-    any text and any character, and a name matches its last parts too (`weight`). `since` is the
+    any text and any character, and the beginning may be left out (`weight`). `since` is the
     text of a mark, or part of it. One string may stand for a tuple of one. Raises OptionError for a
     kind that is none.
     """
@@ -272,8 +272,8 @@ def _listed(texts: Sequence[str]) -> str:
 def _pattern(text: str, *, inside: bool = False) -> re.Pattern[str]:
     """What matches a name: as it is or with wildcards, its last parts, or all `inside` it."""
     body = "".join(_WILD.get(char) or re.escape(char) for char in text)
-    head = "" if inside else r"(?:.*\.)?"
-    return re.compile(f"{head}{body}" + (r"(?:[.\[].*)?" if inside else ""), re.DOTALL)
+    rest = r"(?:[.\[].*)?" if inside else ""
+    return re.compile(rf"(?:.*\.)?{body}{rest}", re.DOTALL)
 
 
 def _any_matches(patterns: Sequence[re.Pattern[str]], names: Iterator[str]) -> bool:
