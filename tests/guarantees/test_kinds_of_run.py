@@ -444,6 +444,41 @@ def test_a_step_that_breaks_into_pieces_is_compiled_into_the_same_ones(compiler:
     assert [one.node_count for one in trace.passes] == [4, 4, 4]
 
 
+# ---- TorchScript
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
+def test_what_torchscript_traces_is_the_same_and_counted_as_left_out() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        for row in x:
+            x = x + row
+        return x.detach().clone().round() * (len(x) + int(x[0, 0]))
+
+    def trace_it() -> tuple[str, list[Any], int, list[float]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = torch.jit.trace(scaled, (torch.ones(2, 2),))
+        layer = torch.jit.trace(nn.Linear(2, 1).requires_grad_(), (torch.ones(1, 2),))
+        w = leaf()
+        layer(w[None]).sum().backward()
+        assert w.grad is not None
+        places = [(str(one.message), one.filename, one.lineno) for one in caught]
+        depth = torch._C._len_torch_function_stack()
+        return str(found.graph), places, depth, w.grad.tolist()
+
+    def seeded() -> Any:
+        torch.manual_seed(0)
+        return trace_it()
+
+    untraced = seeded()
+    with tracer.trace() as trace:
+        traced = seeded()
+    assert traced[:2] == untraced[:2]
+    assert (traced[2], traced[3]) == (untraced[2] + 1, untraced[3])
+    assert dict(trace.record.dropped) == {"what torch.jit.trace traced": 4}  # each is checked too
+    assert len(trace.passes) == 1
+
+
 # ---- CUDA graphs
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import update_wrapper
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.jit import _builtins
@@ -14,15 +16,18 @@ if TYPE_CHECKING:
 
 _ASKED = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
-# Not `torch._tensor`: what its functions do inside (printing, pickling) would be recorded, and what
-# some of them are (`register_hook`) would not. Nor `torch.autograd`: it is entered without mode.
-# Attention asks `torch.overrides` itself; so does `torch.nn.init`, in the two other ways: each of
-# its functions stays one operation.
+# Of `torch._tensor` only what warns and counts frames: what its functions do inside (printing,
+# pickling) would be recorded, and what some of them are (`register_hook`) would not. Nor
+# `torch.autograd`: it is entered without mode. Attention asks `torch.overrides` itself; so does
+# `torch.nn.init`, in the two other ways: each of its functions stays one operation.
 _ASKING = (
     (torch.overrides, _ASKED[:1]),
     (torch.functional, _ASKED),
     (torch.nn.functional, _ASKED),
 )
+
+
+_WARNING = ("storage", "resize", "resize_as", "__len__", "__iter__")
 
 
 class Overrides:
@@ -37,6 +42,10 @@ class Overrides:
         for module, names in _ASKING:
             for name in names:
                 self._session.replace(module, name, answers[name])
+        namespace = {**vars(torch._tensor), **answers}
+        for name in _WARNING:
+            method = torch.Tensor.__dict__[name]
+            self._session.replace(torch.Tensor, name, _within(method, namespace))
 
     def _answer(self, asked: Any) -> Unoverridden:
         of_torch = torch._C
@@ -53,3 +62,12 @@ class Overrides:
         known[id(answer)] = known[id(asked)]
         self._session.undo.append(lambda: known.pop(id(answer), None))
         return answer
+
+
+def _within(function: FunctionType, namespace: dict[str, Any]) -> FunctionType:
+    """The same function, of the same code, with other globals."""
+    copy = FunctionType(
+        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return cast(FunctionType, update_wrapper(copy, function))

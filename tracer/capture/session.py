@@ -23,6 +23,7 @@ from tracer.capture.forward import Operations
 from tracer.capture.functions import code_of, innermost
 from tracer.capture.graphs import GraphBook, Leaves
 from tracer.capture.hooks import HookBook
+from tracer.capture.jit_tracing import JitTracing
 from tracer.capture.ledger import LeafState, Ledger
 from tracer.capture.loops import LoopBook
 from tracer.capture.modules import Modules
@@ -178,6 +179,7 @@ class Session:
         self.recomputes.install()
         Overrides(self).install()
         Swaps(self).install()
+        JitTracing(self).install()
         Registrations(self).install()
         self.compiled.install()
         self.operations.modes.catch_up()

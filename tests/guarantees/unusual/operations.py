@@ -433,3 +433,13 @@ def float8_leaf() -> Any:
     c = a.to(torch.float32)
     (c * 3).sum().backward()
     return a.grad.float()
+
+
+@program
+def methods_that_warn_from_python() -> Any:
+    x = leaf()
+    y = (x * 2).resize(3, 1)
+    z = y.resize_as(torch.ones(3))
+    first, *_ = z
+    (z.sum() + first).backward()
+    return x.grad, len(z), x.detach().storage().size()
