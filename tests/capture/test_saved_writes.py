@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import tracer
+from tracer.capture.saved_writes import MOST_WRITES
 from tracer.records import SavedWrite, TraceRecord
 
 
@@ -24,6 +25,21 @@ def told(trace: TraceRecord) -> list[tuple[str, str, str, int | None, str]]:
         for event in trace.events
         if isinstance(event, SavedWrite)
     ]
+
+
+def test_writes_too_many_to_remember_are_said_to_be() -> None:
+    with tracer.trace() as trace:
+        y = torch.ones(2, requires_grad=True).exp()
+        y.add_(1)
+        other = torch.zeros(1)
+        for _ in range(MOST_WRITES):
+            other.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+    assert told(trace.record) == []
+    assert dict(trace.record.dropped) == {
+        "writes too long ago to say whether they changed what a node had kept": 1
+    }
 
 
 def test_the_lines_that_wrote_are_told_with_the_error() -> None:

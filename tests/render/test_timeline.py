@@ -261,7 +261,7 @@ def test_a_failed_pass_says_where_and_how() -> None:
     trace = replace(trace, events=EventList((*events[:-1], failed, end)), passes=(record,))
     assert squeezed(trace)[-2:] == [
         "2 6 MulBackward0 x2 = x1 * m3 :7 in 1 raised",
-        "18 pass raised x2 = x1 * m3 ValueError: no",
+        "18 pass raised x2 = x1 * m3 :7 ValueError: no",
     ]
 
 

@@ -26,6 +26,8 @@ _REFUSED = re.compile(
     r"modified by an inplace operation.* is at version (\d+); expected version (\d+) instead"
 )
 _MOST_HANDLES = 4096
+MOST_WRITES = 4096
+"""How many writes the mode remembers."""
 
 
 class _Written(NamedTuple):
@@ -87,7 +89,12 @@ class SavedWrites:
             self._enter(live, live.failed_at, attribute, write, write.version)
 
     def _writes(self, since: int) -> list[_Written]:
-        return [_Written(*write) for write in self._session.mode.writes(since)]
+        """The writes since then; where there were too many, the newest, and it is said."""
+        writes = [_Written(*write) for write in self._session.mode.writes(since)]
+        if since and len(writes) == MOST_WRITES:
+            why = "writes too long ago to say whether they changed what a node had kept"
+            self._session.recorder.writer.dropped(why)
+        return writes
 
     def _made_at(self, sequence_nr: int) -> int:
         """The order number of the operation that made a node; 0 where that is not known."""

@@ -114,10 +114,10 @@ class Sayings:
             text = f"{words.counts(record.node_count, record.leaf_count)} · {took}"
             return Said("pass ends", call_of(record), record.site, text, Tone.HEADING)
         text = words.shorten(f"{outcome.error}: {outcome.message}", 200)
-        where = ""
+        where, site = "", None
         if running is not None and outcome.node is not None:
-            where = running.titles[outcome.node]
-        return Said("pass raised", where, None, text, Tone.WRONG)
+            where, site = running.titles[outcome.node], running.graph.nodes[outcome.node].site
+        return Said("pass raised", where, site, text, Tone.WRONG)
 
     @_say.register
     def _(self, event: Mark) -> Said:
