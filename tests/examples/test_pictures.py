@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,13 @@ from tracer.transforms import diagram
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
+OWN = runpy.run_path(str(PICTURES / "draw.py"))
+traced: Callable[[str], tracer.Trace] = functools.cache(OWN["traced"])
+
+
 def drawn(name: str) -> Diagram:
     """The picture of a model's last backward pass."""
-    with tracer.trace() as trace:
-        runpy.run_path(str(PICTURES / f"{name}.py"))
+    trace = traced(name)
     return diagram(trace.record, trace.passes[-1].id)
 
 
@@ -86,7 +92,10 @@ def test_a_gan_step_goes_through_the_discriminator_to_the_generator() -> None:
     assert len(kept) == 2  # the discriminator's .grad still holds what its own step left
 
 
-@pytest.mark.parametrize("name", ["gpt2", "lstm", "resnet50"])
+@pytest.mark.parametrize("name", OWN["DRAWN"])
 def test_the_documentation_has_the_picture(name: str) -> None:
-    data = (PICTURES.parent / "images" / f"{name}.png").read_bytes()
+    data = (OWN["IMAGES"] / f"{name}.png").read_bytes()
     assert data.startswith(b"\x89PNG")
+    shown = json.loads((OWN["IMAGES"] / OWN["DIGESTS"]).read_text("utf-8"))
+    stale = f"no longer true: python docs/pictures/draw.py {name}, and look at it"
+    assert shown[name] == OWN["digest_of"](traced(name)), stale
