@@ -131,8 +131,16 @@ def test_worker_processes_write_nothing_into_the_trace(prompt: Prompt) -> None:
         def work(_=None):
             torch.ones(2, requires_grad=True).sum().backward()
             return "worked"
+        class Rows(torch.utils.data.Dataset):
+            def __len__(self):
+                return 4
+            def __getitem__(self, number):
+                work()
+                return torch.tensor(float(number), requires_grad=True).detach()
         if __name__ == "__main__":
             work()
+            loader = torch.utils.data.DataLoader(Rows(), batch_size=2, num_workers=2)
+            print(sum(batch.sum().item() for batch in loader))
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 print(pool.map(work, [0]))
             sys.stdout.flush()
@@ -143,7 +151,7 @@ def test_worker_processes_write_nothing_into_the_trace(prompt: Prompt) -> None:
         """,
     )
     result = prompt.tracer("run", "script.py")
-    assert (result.status, result.out) == (0, "['worked']\n")
+    assert (result.status, result.out) == (0, "6.0\n['worked']\n")
     assert result.err.count("tracer: ") == 1
     assert len(passes_in(prompt.folder / "script.trace")) == 1
 

@@ -206,7 +206,7 @@ KINDS: dict[type[Event], tuple[dict[str, object], str]] = {
     ),
     Recompute: (
         {"forward": 12, "site": SITE},
-        "recompute f(x) :3 a checkpointed region runs again, first run as event 12",
+        "recompute f(x) :3 a checkpointed region runs again, first run from event 12 on",
     ),
     Mark: ({"text": "epoch 3", "site": SITE}, "─ epoch 3 ─ :3 · 5 ms"),
     SavedWrite: (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tracer.capture.session import Session
 
 _Region = tuple[int, int]
-"""Where a region began: the `seq` of its first event, and the site of the call of `checkpoint`."""
+"""Where a region began: a `seq` of its own, and the site of the call of `checkpoint`."""
 
 
 class Recomputes:
@@ -60,7 +60,7 @@ class Recomputes:
         if not session.is_recording():
             return
         try:
-            self._regions[args[0]] = session.recorder.tape.seq + 1, session.mode.here()
+            self._regions[args[0]] = session.recorder.tape.next_seq(), session.mode.here()
         except Exception as fault:
             session.recorder.fault(fault)
 

@@ -310,7 +310,8 @@ class OptimizerStep(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recompute(Event):
-    """A checkpointed region ran again; `forward` is the `seq` of the first operation it repeats."""
+    """A checkpointed region ran again; `forward` is the `seq` at which it began to run first: the
+    operations that it repeats are those of its thread from there on."""
 
     kind: ClassVar[str] = "recompute"
     forward: int | None = None

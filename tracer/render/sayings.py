@@ -252,7 +252,7 @@ class Sayings:
         where = event.site.text if event.site is not None else ""
         text = "a checkpointed region runs again"
         if event.forward is not None:
-            text += f", first run as event {event.forward}"
+            text += f", first run from event {event.forward} on"
         return Said("recompute", where, event.site, text)
 
     @_say.register
