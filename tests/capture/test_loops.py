@@ -13,7 +13,7 @@ from tracer.records import Graph, words
 
 def titles(graph: Graph, *names: str) -> list[str]:
     """What the nodes of these names are called, the first made first."""
-    told = zip(graph.nodes, words.titles(graph), strict=True)
+    told = zip(graph.nodes, words.Titles(graph), strict=True)
     found = [(node.sequence_nr or 0, title) for node, title in told if node.name in names]
     return [title for _, title in sorted(found)]
 

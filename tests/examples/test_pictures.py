@@ -81,6 +81,7 @@ def test_an_lstm_is_one_cell_called_500_times() -> None:
     picture = drawn("lstm")
     assert frames(picture.regions) == ["cell LSTMCell", ". calls ×500"]
     kinds = [title.partition(" · ")[0] for title in titles(picture, "cell(x, (h, c))")]
+    assert "h, c = cell(x, (h, c))" in kinds  # all 500 of it: at no turn of the loop
     assert [kinds.count(kind) for kind in ("Sigmoid", "Tanh", "Addmm")] == [3, 2, 2]
 
 

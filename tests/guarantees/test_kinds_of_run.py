@@ -50,7 +50,7 @@ def test_a_node_made_in_a_backward_pass_is_tied_to_the_node_that_made_it() -> No
     made = [(node.name, node.op, node.note) for node in second.nodes if "backward" in node.op]
     note = f"made in a backward pass, by node {exp.id} of graph 1"
     assert made == [("MulBackward0", "backward of ExpBackward0", note)]
-    titles = [title for title in words.titles(second) if "backward of" in title]
+    titles = [title for title in words.Titles(second) if "backward of" in title]
     assert titles == ["Mul · backward of x.exp()"]
     assert [one.create_graph for one in trace.passes] == [True, False]
 

@@ -103,7 +103,7 @@ def test_a_chinese_character_takes_two_columns() -> None:
 
 def test_an_operation_is_called_by_its_source() -> None:
     graph = vector_jacobian().graphs[1]
-    assert tuple(words.titles(graph)) == (
+    assert tuple(words.Titles(graph)) == (
         "y = x1 + x2",
         "x1 = m1 * m2",
         "x2 = x1 * m3",
@@ -115,18 +115,18 @@ def test_an_operation_is_called_by_its_source() -> None:
 
 def test_a_variable_bound_elsewhere_is_named_before_the_expression() -> None:
     graph = no_grad().graphs[1]
-    assert words.titles(graph)[0] == "l = ((prediction - y) ** 2 / 2).mean()"
+    assert words.Titles(graph)[0] == "l = ((prediction - y) ** 2 / 2).mean()"
 
 
 def test_nodes_of_one_expression_say_what_each_does() -> None:
-    titles = words.titles(perceptron(1).graphs[1])
+    titles = words.Titles(perceptron(1).graphs[1])
     assert titles[1:4] == (
         "torch.relu(self.linear(x))", "Addmm · self.linear(x)", "T · self.linear(x)",
     )  # fmt: skip
 
 
 def test_turns_of_a_loop_are_not_nodes_of_one_expression() -> None:
-    assert tuple(words.titles(chain(2).graphs[1])) == ("x = x * a", "x = x * a", "a")
+    assert tuple(words.Titles(chain(2).graphs[1])) == ("x = x * a", "x = x * a", "a")
 
 
 def test_an_operation_without_source_is_called_by_its_name() -> None:
@@ -161,3 +161,15 @@ def test_the_short_way_to_a_width_is_right_for_every_character() -> None:
         wide = unicodedata.east_asian_width(char) in "WF"
         assert words.width(char) == (0 if unicodedata.combining(char) else 1 + wide), hex(code)
     assert words.width("‖g‖=12.5 → 权重") == 15
+
+
+def test_nodes_alike_share_a_title_with_the_turns_that_all_of_them_were_in() -> None:
+    graph = chain(3).graphs[1]
+    turns = [(("epoch", "1"), ("t", str(node.id))) for node in graph.nodes]
+    nodes = [
+        node if node.is_leaf else replace(node, loops=told)
+        for node, told in zip(graph.nodes, turns, strict=True)
+    ]
+    titles = words.Titles(replace(graph, nodes=tuple(nodes)))
+    assert titles.shared([0]) == titles[0] == "x[epoch=1, t=0] = x * a"
+    assert titles.shared([0, 1, 2]) == "x[epoch=1] = x * a"

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import overload
 
 from tracer.records.graph import Graph, Node, SavedTensor, Site
@@ -242,17 +243,13 @@ def counts(nodes: int, leaves: int) -> str:
     return f"{count(nodes - leaves, 'node')}, {leaf_count}" if nodes > leaves else leaf_count
 
 
-def titles(graph: Graph) -> Sequence[str]:
+class Titles(Sequence[str]):
     """What to call each node: a leaf's name, or an operation's source text: `x2 = x1 * m3`.
 
     Where one expression made several nodes, those whose value has no name of its own begin with
-    what they do: `Addmm · self.linear(x)`.
+    what they do: `Addmm · self.linear(x)`. They are made as they are asked for: of a large graph
+    that is seldom all.
     """
-    return _Titles(graph)
-
-
-class _Titles(Sequence[str]):
-    """Titles that are made as they are asked for: of a large graph that is seldom all."""
 
     def __init__(self, graph: Graph) -> None:
         self._nodes = graph.nodes
@@ -269,8 +266,16 @@ class _Titles(Sequence[str]):
         """The title of the node of that id."""
         if isinstance(node, slice):
             return tuple(self[one] for one in range(*node.indices(len(self))))
-        found = self._nodes[node]
-        return node_title(found, inner=found.site is not None and self._made[_made_by(found)] > 1)
+        return self._title(self._nodes[node])
+
+    def shared(self, nodes: Sequence[int]) -> str:
+        """The title of nodes that are alike, with where only those loops stood that all were in."""
+        first, *others = (self._nodes[node] for node in nodes)
+        told = tuple(turn for turn in first.loops if all(turn in one.loops for one in others))
+        return self._title(first if told == first.loops else replace(first, loops=told))
+
+    def _title(self, node: Node) -> str:
+        return node_title(node, inner=node.site is not None and self._made[_made_by(node)] > 1)
 
 
 def _made_by(node: Node) -> tuple[int, int, bool]:

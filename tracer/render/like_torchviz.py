@@ -117,7 +117,7 @@ class _Values:
     def __init__(self, trace: TraceRecord, view: PassView) -> None:
         self._trace = trace
         self._view = view
-        self._titles = words.titles(view.graph)
+        self._titles = words.Titles(view.graph)
         self._edges: dict[tuple[str, str], list[Edge]] = {}
         for edge in reversed(view.graph.edges):
             self._edges.setdefault((f"n{edge.target}", f"n{edge.source}"), []).append(edge)

@@ -82,7 +82,7 @@ class Sayings:
         if graph.id not in self._words:
             if len(self._words) >= _MOST_GRAPHS:
                 self._words.clear()
-            titles = tuple(words.titles(graph))
+            titles = tuple(words.Titles(graph))
             self._words[graph.id] = titles, tuple(_wheres(graph, titles))
         return self._words[graph.id]
 

@@ -149,7 +149,7 @@ def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
             graph = trace.graphs[record.graph]
             site = graph.nodes[node].site
             place = f" ({words.file_line(site)})" if site is not None else ""
-            at = f" at {words.titles(graph)[node]}{place}"
+            at = f" at {words.Titles(graph)[node]}{place}"
         yield from ("", Text(words.one_line(f"pass {record.id} failed{at}"), "bold red"))
         message = words.one_line(f"{record.outcome.error}: {record.outcome.message}")
         yield Padding(Text(message, "red"), (0, 0, 0, 2))
@@ -162,7 +162,7 @@ def _failures(trace: TraceRecord) -> Iterator[RenderableType]:
 
 def _who_wrote(trace: TraceRecord, record: Pass) -> Iterator[str]:
     """The lines that wrote to what the nodes of a pass had kept, where that is why it raised."""
-    titles = words.titles(trace.graphs[record.graph])
+    titles = words.Titles(trace.graphs[record.graph])
     for event in trace.events.select(pass_id=record.id, kinds=(SavedWrite.kind,)):
         if isinstance(event, SavedWrite) and event.version is not None:
             wrote, place = event.how, ""

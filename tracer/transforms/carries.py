@@ -66,7 +66,8 @@ class Carries:
         shown = self._folding.groups[group]
         if shown.main is None or shown.cls:
             return shown.label
-        return self._scene.titles[shown.main]
+        place = shown.blocks[0].index(shown.main)
+        return self._scene.titles.shared([block[place] for block in shown.blocks])
 
     def _around(self, source: int, target: int) -> int:
         """Find the innermost group around both boxes: the one that repeats."""

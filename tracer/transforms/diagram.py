@@ -80,7 +80,7 @@ def _draw_nodes(scene: Scene) -> Drawing:
 def _scene(trace: TraceRecord, pass_id: int, wishes: View) -> Scene:
     view = view_pass(trace, pass_id)
     return Scene(
-        view, words.titles(view.graph), main_file(trace), leaf_stories(trace, view),
+        view, words.Titles(view.graph), main_file(trace), leaf_stories(trace, view),
         _removed(trace), _reads(trace, view), _repeated(view.graph), "saved" in wishes.show,
     )  # fmt: skip
 

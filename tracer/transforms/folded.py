@@ -177,7 +177,8 @@ def _title(scene: Scene, group: Group, main: Node | None) -> str:
         return f"{group.label} · {group.cls}"
     if main is None or main.is_leaf:
         return group.label
-    return scene.titles[main.id]
+    place = group.blocks[0].index(main.id)
+    return scene.titles.shared([block[place] for block in group.blocks])
 
 
 def _detail(scene: Scene, group: Group, main: Node | None, found: Tally) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tracer.records import words
@@ -21,7 +21,7 @@ class Scene:
     nodes save, and, of paths between two places, what came along them."""
 
     view: PassView
-    titles: Sequence[str]
+    titles: words.Titles
     main_file: str
     stories: dict[int, LeafStory]
     removed: dict[int, Site | None] = field(default_factory=dict)
