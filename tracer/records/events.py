@@ -171,14 +171,14 @@ class HookRemoved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassBegin(Event):
-    """The engine was entered."""
+    """A backward pass begins: the autograd engine was entered."""
 
     kind: ClassVar[str] = "pass_begin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassEnd(Event):
-    """The engine returned or raised."""
+    """A backward pass ended: the engine returned or raised."""
 
     kind: ClassVar[str] = "pass_end"
 
@@ -238,8 +238,9 @@ another thread's kernel, a numpy view. Entered at the next observation, with no 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradWrite(Event):
-    """A change of a leaf's `.grad` by user code; `how` is what did it (`.grad =`, `zero_`, …), or
-    `UNSEEN` for a balance error."""
+    """A change of a leaf's `.grad` by user code; `how` is what did it: `.grad =`, `zero_`,
+    `clip_grad_norm_`, … `a write that could not be observed` is a balance error: nobody saw what
+    did it, only that the `.grad` was another at the next look."""
 
     kind: ClassVar[str] = "grad_write"
     leaf: int
@@ -256,8 +257,8 @@ class GradWrite(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataWrite(Event):
-    """A change of a leaf's values; `how` is what did it (`.data =`, `sub_`, `SGD.step`, or `UNSEEN`
-    for a balance error)."""
+    """A change of a leaf's values; `how` is what did it: `.data =`, `sub_`, `SGD.step`, … or
+    `a write that could not be observed`, as in `grad_write`."""
 
     kind: ClassVar[str] = "data_write"
     leaf: int
@@ -290,7 +291,8 @@ class SavedWrite(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradRead(Event):
-    """User code read `.grad` of a non-leaf and got None; `tensor` is its name, `node` its node."""
+    """User code read `.grad` of a non-leaf and got None; `tensor` is its name, `sequence_nr` its
+    node's number (None: to ask for the node would have made one)."""
 
     kind: ClassVar[str] = "grad_read"
     tensor: str

@@ -16,6 +16,7 @@ from tracer.records.events import (
     GradMode,
     GradRead,
     GradWrite,
+    Hook,
     HookAdded,
     HookRemoved,
     HookRun,
@@ -154,14 +155,14 @@ class Sayings:
     def _(self, event: HookAdded) -> Said:
         hook = event.hook
         where = event.site.text if event.site is not None else ""
-        text = f"{hook.kind} on {hook.subject}: {hook.text}"
+        text = f"{_hook_on(hook)}: {hook.text}"
         return Said("hook added", where, event.site, text, Tone.HOOK)
 
     @_say.register
     def _(self, event: HookRemoved) -> Said:
         hook = event.hook
         where = event.site.text if event.site is not None else ""
-        text = f"{hook.kind} on {hook.subject}: {hook.text}"
+        text = f"{_hook_on(hook)}: {hook.text}"
         return Said("hook removed", where, event.site, text, Tone.HOOK)
 
     @_say.register
@@ -284,3 +285,8 @@ def _wheres(graph: Graph, titles: Sequence[str]) -> Iterator[str]:
 def call_of(record: Pass) -> str:
     """The source of the call that a pass is, or its kind."""
     return record.site.text if record.site is not None and record.site.text else f"{record.kind}()"
+
+
+def _hook_on(hook: Hook) -> str:
+    """The kind of a hook, and what it is on where that has a name."""
+    return f"{hook.kind} on {hook.subject}" if hook.subject else hook.kind
