@@ -15,10 +15,10 @@ WORKERS = ("capture", "store", "transforms", "render")
 LAYERS = (("cli",), ("docgen",), ("api",), ("report",), WORKERS, ("records",), ("errors",))
 HEIGHT = {room: height for height, layer in enumerate(reversed(LAYERS)) for room in layer}
 ENTRANCES = {"__init__": ("api", "errors", "records", "docgen"), "__main__": ("cli",)}
-ONLY_IN = {"torch": "capture", "torchviz": "capture", "sqlite3": "store"}
+ONLY_IN = {"torch": "capture", "torchviz": "capture", "triton": "capture", "sqlite3": "store"}
 DOORS = {"nbformat", "IPython", "sphinx", "sphinx_gallery", "docutils", "mkdocs"}
 THIRD_PARTY = {
-    "capture": {"torch", "torchviz"},
+    "capture": {"torch", "torchviz", "triton"},
     "store": set(),
     "transforms": set(),
     "render": {"graphviz", "pygraphviz", "rich"},

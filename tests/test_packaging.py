@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 CORE = Path("tracer/capture/_core.c")
 SWITCH = "autograd_tracer.pth"
 IMPORTED_AS = {"markdown-it-py": "markdown_it", "ipython": "IPython"}
+USED_IF_THERE = {"triton"}
+"""What nobody is asked to install: PyTorch's wheels for CUDA bring it, and there is another way."""
 COMES_WITH = {"sphinx": {"docutils", "sphinx_gallery"}}  # the latter is there when it calls us
 DOORS = ("sphinx", "mkdocs", "notebook")
 
@@ -130,7 +132,9 @@ def test_what_is_imported_is_asked_for() -> None:
     asked = {IMPORTED_AS.get(one.name, one.name) for one in requirements(*DOORS)}
     asked |= {name for one in asked for name in COMES_WITH.get(one, ())}
     tops = {name.partition(".")[0] for path in modules() for _, name in imports_of(path)}
-    assert tops - set(sys.stdlib_module_names) - {"tracer", "sitecustomize"} <= asked
+    assert (
+        tops - set(sys.stdlib_module_names) - {"tracer", "sitecustomize", *USED_IF_THERE} <= asked
+    )
 
 
 LINUX = {"sys_platform": "linux", "platform_python_implementation": "CPython"}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,21 +12,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import tracer
+from tests.capture.comparing import Gradients, record, same_recordings, same_value
 from tests.capture.devices import answering_later, answering_when_told, readings
 from tests.capture.tensors import DTYPES, tensors
 from tracer.capture import deferred, reductions
-from tracer.capture.recorder import Recorder
 from tracer.capture.session import Session
-from tracer.records import Gradient, GradWrite, HookRun, NodeRun, TraceRecord
+from tracer.records import GradWrite, HookRun, NodeRun, TraceRecord
 from tracer.records.events import EVENT_KINDS
-from tracer.records.tensors import TensorMeta
 from tracer.store.entries import UNKNOWN_META, decode_entry
 from tracer.store.frames import PASS_END_CODE, scan_frames
 from tracer.store.live import LiveWriter
-
-UNLIKE = {"seq", "t_ns", "end_ns", "begin_ns", "sequence_nrs", "inputs", "outputs"}
-"""What differs between any two recordings, or names an event by its number."""
-
 
 # ---- programs
 
@@ -130,57 +122,6 @@ def errors() -> None:
 PROGRAMS = (train, hooks_of_all_kinds, unseen_writes, nested_passes, many_shapes, errors)
 
 
-def record(program: Callable[[], None]) -> TraceRecord:
-    """Record a program in memory."""
-    torch.manual_seed(0)
-    with tracer.trace() as trace:
-        program()
-    return trace.record
-
-
-def comparable(one: Any) -> Any:
-    """An event or record without what differs between any two runs."""
-    changes = {name: 0 for name in UNLIKE if hasattr(one, name)}
-    return replace(one, **changes)
-
-
-def same(at_once: object, later: object) -> None:
-    """Compare two events or records, field by field; norm and mean nearly, all else exactly."""
-    assert type(at_once) is type(later)
-    for name in at_once.__dataclass_fields__:  # type: ignore[attr-defined]
-        one, other = getattr(at_once, name), getattr(later, name)
-        if isinstance(one, tuple):
-            assert len(one) == len(other)
-            pairs = list(zip(one, other, strict=True))
-        else:
-            pairs = [(one, other)]
-        for left, right in pairs:
-            assert same_value(left, right), f"{name}: {right} for {left}"
-
-
-def same_value(left: object, right: object) -> bool:
-    """Gradients are equal but for the last digits of norm and mean, added up in another order.
-
-    Of complex ones also of the extremes: PyTorch's square root on a CPU may be a bit off.
-    """
-    if not isinstance(left, Gradient) or not isinstance(right, Gradient):
-        return left == right
-    numbers = ("norm", "mean")
-    if left.values is None and left.meta.dtype.startswith("complex"):
-        numbers += ("min", "max")
-    rest: dict[str, Any] = dict.fromkeys(numbers)
-    return repr(replace(left, **rest)) == repr(replace(right, **rest)) and all(
-        near(getattr(left, name), getattr(right, name), left.norm or 0.0) for name in numbers
-    )
-
-
-def near(left: float | None, right: float | None, scale: float) -> bool:
-    """Whether two numbers are one, to a part in 10^12 of the norm."""
-    if left is None or right is None or not math.isfinite(left):
-        return repr(left) == repr(right)
-    return abs(left - right) <= 1e-12 * scale
-
-
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_a_recording_tells_the_same_as_one_that_reads_at_once(
     program: Callable[[], None],
@@ -188,58 +129,10 @@ def test_a_recording_tells_the_same_as_one_that_reads_at_once(
     at_once = record(program)
     with answering_later():
         later = record(program)
-    assert later.dropped == at_once.dropped
-    events, others = list(at_once.events), list(later.events)
-    assert [event.kind for event in others] == [event.kind for event in events]
-    for one, other in zip(events, others, strict=True):
-        same(comparable(one), comparable(other))
-    for one, other in zip(at_once.passes, later.passes, strict=True):
-        same(comparable(one), comparable(other))
-    for number, leaf in at_once.leaves.items():
-        same(leaf, later.leaves[number])
+    same_recordings(at_once, later)
 
 
 # ---- numbers
-
-
-class Gradients:
-    """Reads tensors as a recording does; what it wrote down comes out as gradients."""
-
-    def __init__(self) -> None:
-        self._texts = [""]
-        self.recorder = Recorder(_Nowhere(self._texts), name_of=lambda tensor: "")
-
-    def __call__(self, tensor: Tensor) -> Gradient:
-        recorder = self.recorder
-        entry = recorder.entry(tensor)
-        recorder.deferred.begin_copies()
-        recorder.deferred.collect(wait=True)
-        gradient = decode_entry(recorder.deferred.known(entry), 0, self, UNKNOWN_META)[0]
-        assert gradient is not None
-        return replace(gradient, meta=TensorMeta((), dtype=str(tensor.dtype)[len("torch.") :]))
-
-    def string(self, number: int) -> str:
-        """A text by its number."""
-        return self._texts[number]
-
-    def meta(self, number: int) -> Any:
-        """No metadata: it is not compared."""
-        return UNKNOWN_META
-
-
-class _Nowhere:
-    def __init__(self, texts: list[str]) -> None:
-        self._texts = texts
-
-    def string(self, text: str) -> int:
-        self._texts.append(text)
-        return len(self._texts) - 1
-
-    def meta(self, meta: object) -> int:
-        return 1
-
-    def dropped(self, reason: str, count: int = 1) -> None:
-        raise AssertionError(reason)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -338,8 +231,7 @@ def test_no_more_is_under_way_than_a_bounded_amount(monkeypatch: pytest.MonkeyPa
         later = record(train)
     assert device.waited > 10
     assert device.made <= deferred._MOST_COPYING + 1
-    for one, other in zip(at_once.events, later.events, strict=True):
-        same(comparable(one), comparable(other))
+    same_recordings(at_once, later)
 
 
 def test_a_device_that_fails_leaves_gradients_unread_and_all_else_recorded() -> None:

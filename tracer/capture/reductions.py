@@ -9,7 +9,9 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import starmap
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +25,8 @@ _COUNTS = ("zeros", "NaNs", "Infs")
 _STATS = struct.Struct("<BIddddQQQ")
 _PIECE = 1 << 21
 _WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+FUSED_ON = {"cuda"}
+"""Types of device that Triton may be there for; a test adds the CPU, which it then plays."""
 _WITHOUT_DOUBLES = ("mps",)
 
 
@@ -49,6 +53,34 @@ def layout_on(device: torch.device) -> Layout:
     return FLOATS if device.type in _WITHOUT_DOUBLES else DOUBLES
 
 
+class _Fused:
+    """One kernel instead of a dozen operations, for tensors that there is one for."""
+
+    def __init__(self) -> None:
+        self._module: Any = None
+        self._is_there = True
+
+    def put(self, dense: Tensor, sums: Tensor, counts: Tensor) -> bool:
+        """Put the numbers of a tensor by one kernel; whether that could be done."""
+        if not self._is_there or not dense.is_contiguous():
+            return False
+        try:
+            self._module = self._module or import_module("tracer.capture.fused")
+            if dense.dtype not in self._module.DTYPES:
+                return False
+            cuda: Any = torch.cuda
+            with cuda.device_of(dense):  # one that is not of CUDA leaves all as it is
+                self._module.put_numbers(dense, sums, counts)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # there is no Triton, or no compiler that it needs
+            self._is_there = False
+        return self._is_there
+
+
+_FUSED = _Fused()
+
+
 def put_values(tensor: Tensor, slot: Tensor) -> None:
     """Copy every element of a small tensor, in row-major order, into the bytes of `slot`."""
     flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous()
@@ -59,6 +91,8 @@ def put_values(tensor: Tensor, slot: Tensor) -> None:
 def put_numbers(dense: Tensor, slot: Tensor, layout: Layout) -> None:
     """Put the numbers of a tensor with at least one element into the bytes of `slot`."""
     sums, counts = layout.parts(slot)
+    if dense.device.type in FUSED_ON and _FUSED.put(dense, sums, counts):
+        return
     shift = sums.new_zeros(())
     if layout is FLOATS or dense.dtype in (torch.float64, torch.complex128):  # squares may overflow
         extremes = [_as_numbers(piece, layout).aminmax() for piece in _pieces(dense)]
