@@ -1,5 +1,6 @@
 """Declare the optional C core and the TRACER switch; all else about the package is in setup.cfg."""
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -11,6 +12,8 @@ SOURCE = "tracer/capture/_core.c"
 SWITCH = "autograd_tracer.pth"
 HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tracer/capture").glob("*.h"))
 
+THREADS = [] if os.name == "nt" else ["-pthread"]
+
 core = Extension(
     "tracer.capture._core",
     [SOURCE],
@@ -18,6 +21,8 @@ core = Extension(
     optional=True,  # without a compiler the same core in Python records, only slower
     py_limited_api=True,
     define_macros=[("Py_LIMITED_API", "0x030A0000")],
+    extra_compile_args=THREADS,
+    extra_link_args=THREADS,
 )
 # A free-threaded Python has no stable ABI, and setuptools refuses to be asked for it there.
 stable_abi = not sysconfig.get_config_var("Py_GIL_DISABLED")

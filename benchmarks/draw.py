@@ -18,7 +18,6 @@ CPU seconds are those of all processes of a way together, and tell more on a mac
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
@@ -29,8 +28,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from figures import Figures
 
 SIZES = (100, 1_000, 10_000, 100_000)
 NODES_A_BLOCK = 63
@@ -52,22 +53,19 @@ class Measured:
 
 
 def main() -> int:
-    """Measure what is asked for, print a table as it comes, and JSON at the end."""
+    """Measure what is asked for, print a table as it comes, and JSON if wanted."""
     asked = _arguments()
     if asked.work:
         return _work(*asked.work)
-    found = []
+    figures = Figures("draw", asked.json)
     sys.stdout.write(_row("shape", "nodes", "way", "seconds", "CPU", "peak MiB", ""))
     for shape in asked.shapes:
         for nodes in asked.nodes:
             for measured in _compare(shape, nodes, asked.limit):
-                found.append(measured)
+                figures.add([measured])
                 sys.stdout.write(_measured_row(measured))
                 sys.stdout.flush()
-    text = json.dumps([asdict(measured) for measured in found])
-    if asked.json:
-        Path(asked.json).write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(f"\n{text}\n")
+    figures.finish()
     return 0
 
 
@@ -78,7 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--nodes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for each process")
-    parser.add_argument("--json", help="also write the JSON to this file")
+    parser.add_argument("--json", help="also write the results to this file")
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args()
 

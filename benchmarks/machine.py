@@ -21,6 +21,7 @@ class Machine:
     python: str
     torch: str
     tracer: str
+    load: float
 
 
 def describe_machine() -> Machine:
@@ -33,7 +34,13 @@ def describe_machine() -> Machine:
         platform.python_version(),
         version("torch"),
         version("autograd-tracer"),
+        _load(),
     )
+
+
+def _load() -> float:
+    """How many processes were at work, on average, in the last minute."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else 0.0
 
 
 def _processor() -> str:

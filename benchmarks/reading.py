@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from figures import Figures
 
 from tracer.records import (
     Accumulate,
@@ -208,9 +209,24 @@ def run(*arguments: str) -> Took:
     return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def measure(path: Path) -> None:
+@dataclass(frozen=True)
+class Read:
+    """What one command took on one trace."""
+
+    shape: str
+    events: int
+    passes: int
+    command: str
+    wall_s: float
+    cpu_s: float
+    megabytes: float
+
+
+def measure(path: Path, shape: str) -> Iterator[Read]:
     """Print what each command takes on a trace."""
-    middle = str(max(len(read_trace(path).passes) // 2, 1))
+    record = read_trace(path)
+    events, passes = len(record.events), len(record.passes)
+    middle = str(max(passes // 2, 1))
     picture = str(path.with_suffix(".svg"))
     commands = {
         "bare Python": ("-c", "pass"),
@@ -228,6 +244,8 @@ def measure(path: Path) -> None:
             f" {took.megabytes:5.0f} MB\n"
         )
         sys.stdout.flush()
+        figures = (round(figure, 3) for figure in (took.wall, took.cpu, took.megabytes))
+        yield Read(shape, events, passes, name, *figures)
 
 
 def write_apart(path: Path, events: int, layers: int) -> dict[str, float]:
@@ -259,12 +277,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--shape", choices=SHAPES, action="append")
+    parser.add_argument("--json", help="also write the results to this file")
     parser.add_argument("--keep", type=Path, help="a folder that the traces stay in")
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.write:
         write_and_tell(Path(asked.write[0]), *map(int, asked.write[1:]))
         return
+    figures = Figures("reading", asked.json)
     with tempfile.TemporaryDirectory() as folder:
         for shape in asked.shape or SHAPES:
             path = (asked.keep or Path(folder)) / f"{shape}.trace"
@@ -275,9 +295,10 @@ def main() -> None:
                     f"{told['bytes']:.0f} bytes each, written in {told['us']:.2f} µs each "
                     f"with {told['megabytes']:.0f} MB more\n"
                 )
-            measure(path)
+            figures.add(measure(path, shape))
             if asked.keep is None:
                 path.unlink()
+    figures.finish()
 
 
 if __name__ == "__main__":

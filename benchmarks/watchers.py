@@ -1,4 +1,5 @@
-"""The ways of watching a training step that are compared: a workload in, a context out."""
+"""The ways of watching a training step that are compared: a workload in, a context out, which
+gives the step to call."""
 
 from __future__ import annotations
 
@@ -6,63 +7,61 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from workloads import Seen, Workload
+from workloads import Workload
 
-Watcher = Callable[[Workload], AbstractContextManager[Seen]]
-
-
-def _see_nothing(loss: Tensor) -> None:
-    """Nothing is done between forward and backward."""
+Step = Callable[[], None]
+Watcher = Callable[[Workload], AbstractContextManager[Step]]
 
 
 @contextmanager
-def untraced(workload: Workload) -> Iterator[Seen]:
+def untraced(workload: Workload) -> Iterator[Step]:
     """The step alone."""
-    yield _see_nothing
+    yield workload.step
 
 
 @contextmanager
-def traced(workload: Workload) -> Iterator[Seen]:
+def traced(workload: Workload) -> Iterator[Step]:
     """`tracer` with its defaults, written to a file."""
     import tracer
 
     with tempfile.TemporaryDirectory() as folder, tracer.trace(Path(folder, "run.trace")):
-        yield _see_nothing
+        yield workload.step
 
 
 @contextmanager
-def anomaly_mode(workload: Workload) -> Iterator[Seen]:
+def anomaly_mode(workload: Workload) -> Iterator[Step]:
     """`torch.autograd.detect_anomaly`: a traceback and a NaN check for each node."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with torch.autograd.detect_anomaly():
-            yield _see_nothing
+            yield workload.step
 
 
 @contextmanager
-def profiler(workload: Workload) -> Iterator[Seen]:
+def profiler(workload: Workload) -> Iterator[Step]:
     """`torch.profiler` with the stacks of each operation."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, with_stack=True):
-        yield _see_nothing
+        yield workload.step
 
 
 @contextmanager
-def debug_mode(workload: Workload) -> Iterator[Seen]:
+def debug_mode(workload: Workload) -> Iterator[Step]:
     """PyTorch's `DebugMode`, which logs every dispatched operation."""
     from torch.utils._debug_mode import DebugMode
 
     with DebugMode():
-        yield _see_nothing
+        yield workload.step
 
 
 @contextmanager
-def histograms(workload: Workload) -> Iterator[Seen]:
+def histograms(workload: Workload) -> Iterator[Step]:
     """A 64-bin histogram and the norm of each parameter's gradient, as dashboards log them."""
     kept: list[tuple[Tensor, float]] = []
 
@@ -71,16 +70,16 @@ def histograms(workload: Workload) -> Iterator[Seen]:
         if len(kept) > 1000:
             kept.clear()
 
-    handles = [parameter.register_hook(log) for parameter in workload.parameters]
+    handles = [parameter.register_hook(log) for parameter in workload.model.parameters()]
     try:
-        yield _see_nothing
+        yield workload.step
     finally:
         for handle in handles:
             handle.remove()
 
 
 @contextmanager
-def empty_hooks(workload: Workload) -> Iterator[Seen]:
+def empty_hooks(workload: Workload) -> Iterator[Step]:
     """A prehook and a posthook that do nothing on every node of each pass, renewed for each."""
     handles: list[Any] = []
 
@@ -96,7 +95,7 @@ def empty_hooks(workload: Workload) -> Iterator[Seen]:
             handles.append(fn.register_hook(_after))
 
     try:
-        yield register
+        yield lambda: workload.step(register)
     finally:
         remove()
 
@@ -120,6 +119,38 @@ def _nodes(loss: Tensor) -> list[Any]:
     return fns
 
 
+class _Whole(torch.nn.Module):
+    """A workload's loss as the one module that torchlens asks for."""
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.model = workload.model
+        self.loss_of = workload.loss_of
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.loss_of(data)
+
+
+@contextmanager
+def torchlens(workload: Workload) -> Iterator[Step]:
+    """torchlens with the gradients of all operations, in memory."""
+    import torchlens as lens
+
+    whole = _Whole(workload)
+    capture = lens.options.CaptureOptions(save_grads=True)
+
+    def step() -> None:
+        for _ in range(workload.passes):
+            workload.before()
+            log = lens.trace(whole, workload.data, capture=capture)
+            log.log_backward(log[log.output_layers[0]].out)
+            workload.after()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield step
+
+
 WATCHERS: dict[str, Watcher] = {
     "untraced": untraced,
     "control": untraced,
@@ -131,3 +162,11 @@ WATCHERS: dict[str, Watcher] = {
     "empty hooks": empty_hooks,
 }
 """`untraced` is what the others are divided by; `control`, the same again, shows the noise."""
+
+APART: dict[str, Watcher] = {"torchlens": torchlens}
+"""Too slow to take turns with the others: a few steps in a process that ends at a time limit."""
+
+
+def is_missing(watcher: str) -> bool:
+    """Whether the package that a watcher needs is not installed."""
+    return watcher in APART and find_spec(watcher) is None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -19,15 +20,37 @@ from torch.nn import functional
 Seen = Callable[[Tensor], None]
 """Called with the loss of each pass, between forward and backward."""
 
-Step = Callable[[Seen], None]
+
+def see_nothing(loss: Tensor) -> None:
+    """Nothing is done between forward and backward."""
+
+
+def nothing() -> None:
+    """Nothing is done before or after a pass."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A training step, and the tensors that it trains."""
+    """A training step: as many passes as `passes`, each with what comes before and after it.
 
-    step: Step
-    parameters: list[Tensor]
+    `loss_of(data)` is the loss; `model` holds the tensors that are trained.
+    """
+
+    model: nn.Module
+    loss_of: Callable[[Tensor], Tensor]
+    data: Tensor
+    before: Callable[[], None] = nothing
+    after: Callable[[], None] = nothing
+    passes: int = 1
+
+    def step(self, seen: Seen = see_nothing) -> None:
+        """Train for a step."""
+        for _ in range(self.passes):
+            self.before()
+            loss = self.loss_of(self.data)
+            seen(loss)
+            loss.backward()
+            self.after()
 
 
 def make(name: str) -> Workload:
@@ -36,21 +59,18 @@ def make(name: str) -> Workload:
     return (WORKLOADS | TRANSFORMERS)[name]()
 
 
-def _training(
-    model: nn.Module, loss_of: Callable[[], Tensor], optimizer: torch.optim.Optimizer | None = None
-) -> Workload:
+def _training(model: nn.Module, loss_of: Callable[[Tensor], Tensor], data: Tensor) -> Workload:
     """Forward, backward, the optimizer's step: as a training loop has them."""
-    parameters = list(model.parameters())
-    optimizer = optimizer or torch.optim.SGD(parameters, lr=1e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    return Workload(model, loss_of, data, optimizer.zero_grad, optimizer.step)
 
-    def step(seen: Seen) -> None:
-        optimizer.zero_grad()
-        loss = loss_of()
-        seen(loss)
-        loss.backward()
-        optimizer.step()
 
-    return Workload(step, parameters)
+class _Holding(nn.Module):
+    """One tensor to train."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(value)
 
 
 # ---- small nodes
@@ -58,18 +78,19 @@ def _training(
 
 def tiny_sgd() -> Workload:
     """Gradient descent by hand: 200 passes over 4 nodes, in a step of 200 epochs."""
-    target = torch.full((1, 100), 100.0)
-    b = torch.ones(1, requires_grad=True)
+    model = _Holding(torch.ones(1))
+    b = model.w
 
-    def step(seen: Seen) -> None:
-        for _epoch in range(200):
-            loss = torch.sum((b - target) ** 2)
-            b.grad = torch.zeros(1)
-            seen(loss)
-            loss.backward()
-            b.data = b.data - b.grad * (1 / 100) / 10
+    def loss_of(target: Tensor) -> Tensor:
+        return torch.sum((b - target) ** 2)
 
-    return Workload(step, [b])
+    def before() -> None:
+        b.grad = torch.zeros(1)
+
+    def after() -> None:
+        b.data = b.data - b.grad * (1 / 100) / 10
+
+    return Workload(model, loss_of, torch.full((1, 100), 100.0), before, after, passes=200)
 
 
 def mlp() -> Workload:
@@ -78,37 +99,39 @@ def mlp() -> Workload:
     for layer in model[::2]:
         nn.init.kaiming_normal_(layer.weight)  # the default makes denormals, 40 times as slow
         nn.init.zeros_(layer.bias)
-    x = torch.randn(32, 64)
-    return _training(model, lambda: model(x).square().mean())
+    return _training(model, lambda x: model(x).square().mean(), torch.randn(32, 64))
 
 
 def lstm() -> Workload:
     """An LSTMCell of 32 unrolled over 2,000 steps."""
     cell = nn.LSTMCell(16, 32)
-    inputs = torch.randn(2000, 4, 16)
 
-    def loss_of() -> Tensor:
+    def loss_of(inputs: Tensor) -> Tensor:
         hidden, state = torch.zeros(4, 32), torch.zeros(4, 32)
         for x in inputs:
             hidden, state = cell(x, (hidden, state))
         return hidden.square().mean()
 
-    return _training(cell, loss_of)
+    return _training(cell, loss_of, torch.randn(2000, 4, 16))
 
 
 def wide() -> Workload:
     """A sum over 3,000 small branches."""
-    w = torch.randn(64, requires_grad=True)
+    model = _Holding(torch.randn(64))
+    w = model.w
 
-    def step(seen: Seen) -> None:
+    def loss_of(steps: Tensor) -> Tensor:
+        branches = [torch.tanh(w * (k / 3000)).mean() for k in range(len(steps))]
+        return torch.stack(branches).sum()
+
+    def before() -> None:
         w.grad = None
-        total = torch.stack([torch.tanh(w * (k / 3000)).mean() for k in range(3000)]).sum()
-        seen(total)
-        total.backward()
+
+    def after() -> None:
         with torch.no_grad():
             w.sub_(w.grad, alpha=1e-4)
 
-    return Workload(step, [w])
+    return Workload(model, loss_of, torch.zeros(3000), before, after)
 
 
 # ---- convolutions
@@ -163,7 +186,7 @@ def resnet50() -> Workload:
     """ResNet-50 on four images of 224 by 224."""
     model = _ResNet50()
     images, labels = torch.randn(4, 3, 224, 224), torch.randint(1000, (4,))
-    return _training(model, lambda: functional.cross_entropy(model(images), labels))
+    return _training(model, lambda images: functional.cross_entropy(model(images), labels), images)
 
 
 # ---- transformers
@@ -214,16 +237,15 @@ class _GPT2(nn.Module):
         return self.lm_head(self.ln_f(x))
 
 
+def _next_token(model: nn.Module, tokens: Tensor) -> Tensor:
+    scores = model(tokens)[:, :-1]
+    return functional.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
+
+
 def gpt2() -> Workload:
     """GPT-2 small on two sequences of 128 tokens."""
     model = _GPT2()
-    tokens = torch.randint(50257, (2, 128))
-
-    def loss_of() -> Tensor:
-        scores = model(tokens)[:, :-1]
-        return functional.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
-
-    return _training(model, loss_of)
+    return _training(model, partial(_next_token, model), torch.randint(50257, (2, 128)))
 
 
 class _RMSNorm(nn.Module):
@@ -286,13 +308,7 @@ class _Llama(nn.Module):
 def llama() -> Workload:
     """A decoder like Llama, 24 layers, 256 wide, on two sequences of 128 tokens."""
     model = _Llama()
-    tokens = torch.randint(1000, (2, 128))
-
-    def loss_of() -> Tensor:
-        scores = model(tokens)[:, :-1]
-        return functional.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
-
-    return _training(model, loss_of)
+    return _training(model, partial(_next_token, model), torch.randint(1000, (2, 128)))
 
 
 # ---- architectures of `transformers`, with random weights
@@ -302,8 +318,14 @@ def _language_model(config: object) -> Workload:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(config)
-    tokens = torch.randint(1000, (2, 64))
-    return _training(model, lambda: model(input_ids=tokens, labels=tokens).loss)
+    return _of_tokens(model)
+
+
+def _of_tokens(model: nn.Module) -> Workload:
+    def loss_of(tokens: Tensor) -> Tensor:
+        return model(input_ids=tokens, labels=tokens).loss
+
+    return _training(model, loss_of, torch.randint(1000, (2, 64)))
 
 
 def gpt2_of_transformers() -> Workload:
@@ -332,8 +354,7 @@ def bert_of_transformers() -> Workload:
         vocab_size=1000, hidden_size=256, intermediate_size=1024, num_attention_heads=8
     )
     model = BertForMaskedLM(config)
-    tokens = torch.randint(1000, (2, 64))
-    return _training(model, lambda: model(input_ids=tokens, labels=tokens).loss)
+    return _of_tokens(model)
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {

@@ -261,45 +261,10 @@ def _as_code(typed: re.Match[str]) -> str:
 
 def comparison() -> str:
     """Return the page that sets figures of several tools side by side, from `make bench`'s JSON."""
-    told = json.loads((ROOT / "benchmarks" / "overhead.json").read_text("utf-8"))
+    told = json.loads((ROOT / "benchmarks" / "figures.json").read_text("utf-8"))
+    tables = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))["comparison"](told)
     text = (HERE / "comparison.md").read_text("utf-8").strip()
-    return joined(["# How it compares", text, *overhead(told)])
-
-
-def overhead(told: dict[str, Any]) -> Iterator[str]:
-    """Yield what recording costs: a row for each workload, a column for each way of watching."""
-    machine = told["machine"]
-    rows = told["overhead"]
-    watchers = list(dict.fromkeys(row["watcher"] for row in rows if row["watcher"] != "untraced"))
-    cells = {(row["workload"], row["watcher"]): row for row in rows}
-    yield (
-        "## What watching a training step costs\n\nHow many times as long a step takes as an "
-        "untraced one: the median over interleaved rounds, with the quartiles, in CPU time of the "
-        "whole process on one thread. `control` is untraced again: what differs from 1 there is "
-        "noise. Less is better; a dash is what a tool could not run. What a tool does once the "
-        "region ends is not in it: the profiler sorts its events then."
-    )
-    lines = [
-        f"| workload | {' | '.join(watchers)} |",
-        f"|---|{'---:|' * len(watchers)}",
-        *(
-            f"| {workload} | {' | '.join(ratio(cells.get((workload, one))) for one in watchers)} |"
-            for workload in dict.fromkeys(row["workload"] for row in rows)
-        ),
-    ]
-    yield "\n".join(lines)
-    yield (
-        f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['system']}, Python {machine['python']}, PyTorch {machine['torch']}, tracer "
-        f"{machine['tracer']}, with `benchmarks/overhead.py`."
-    )
-
-
-def ratio(row: dict[str, Any] | None) -> str:
-    """Return a cell: the ratio and its quartiles."""
-    if row is None:
-        return "–"
-    return f"{row['ratio']:.2f} ({row['lower_quartile']:.2f}–{row['upper_quartile']:.2f})"
+    return joined(["# How it compares", text, *tables])
 
 
 # ---- all of them

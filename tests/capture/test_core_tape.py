@@ -12,8 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.capture.cores import CODES, OTHER, Entry, Frame, make_tape, read_frames, read_whole
+from tests.capture.cores import (
+    CODES,
+    OTHER,
+    Entry,
+    Frame,
+    load_core,
+    make_tape,
+    read_frames,
+    read_whole,
+)
 from tests.capture.tensors import DTYPES, tensors
+from tracer.capture.core_in_python.statistics import pack_statistics
 from tracer.records.stream import (
     DTYPE_CODES,
     ENTRY_MANY,
@@ -162,6 +172,27 @@ def is_left_to_others(tensor: Tensor, few: int) -> bool:
         return True
     without = (torch.complex128, torch.float8_e4m3fn, torch.float8_e5m2)
     return tensor.numel() > few and tensor.dtype in without
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int16])
+def test_however_many_threads_read_a_tensor_not_a_bit_differs(dtype: torch.dtype) -> None:
+    core = load_core("_core")
+    size = 3 * (1 << 19) + 4097  # enough for three threads
+    tape = make_tape(core)
+    tensor = torch.randint(-300, 300, (size,)).to(dtype)
+    if dtype.is_floating_point:
+        tensor[77_777::300_001] = math.inf
+        tensor.mul_(0.37)
+    entries = set()
+    try:
+        for threads in (1, 2, 3, 16):
+            core.read_with(threads)
+            entries.add(tape.entry(tensor, 3))
+            entries.add(tape.entry(tensor.expand(3, size)[:1], 3))
+    finally:
+        core.read_with(torch.get_num_threads())
+    (entry,) = entries
+    assert entry.endswith(pack_statistics(tensor))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -98,18 +99,49 @@ def test_every_mark_is_explained():
     assert [mark for mark in VALUES if f"`{mark}=" not in text] == []
 
 
+MACHINE = {
+    **dict.fromkeys(("date", "processor", "cores", "system", "python", "torch"), "x"),
+    "tracer": "0.1.0", "load": 0.0,
+}  # fmt: skip
+
+
+def tables(part: str, *rows: dict[str, object], complete: bool = True) -> str:
+    """Return the tables that are made of the figures of one benchmark."""
+    comparison = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))["comparison"]
+    told = {part: {"machine": MACHINE, "complete": complete, "rows": rows}}
+    return "\n".join(comparison(told))
+
+
 def test_figures_are_set_side_by_side():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import pages, json\n"
-    code += "print('\\n'.join(pages.overhead(json.loads(sys.argv[2]))))"
-    machine = dict.fromkeys(("date", "processor", "cores", "system", "python", "torch"), "x")
-    row = {"workload": "MLP", "ratio": 1.25, "lower_quartile": 1.2, "upper_quartile": 1.301}
-    told = {"machine": {**machine, "tracer": "0.1.0"}, "overhead": [{**row, "watcher": "tracer"}]}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(GENERATED), json.dumps(told)],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    assert "| MLP | 1.25 (1.20–1.30) |" in done.stdout
-    assert "Measured on x: x, x cores" in done.stdout
+    spread = {"ratio": 1.25, "lower_quartile": 1.2, "upper_quartile": 1.301}
+    text = tables(
+        "overhead",
+        {"workload": "MLP", "watcher": "untraced", **spread},
+        {"workload": "MLP", "watcher": "tracer", **spread},
+        {"workload": "MLP", "watcher": "torchlens", "ratio": None, "failure": "not installed"},
+        {"workload": "wide", "watcher": "torchlens", **spread, "ratio": 1079.2},
+        complete=False,
+    )
+    assert "| workload | tracer | torchlens |\n|---|---:|---:|" in text
+    assert "| MLP | 1.25 (1.20–1.30) | not installed |\n| wide | – | 1,079 |" in text
+    assert "Measured on x: x, x cores" in text
+    assert text.endswith("It was stopped before it had measured all.")
+
+
+def test_a_graph_too_deep_for_a_way_has_a_star():
+    text = tables(
+        "extraction",
+        {"workload": "MLP", "way": "walk", "nodes": 5002, "ms": 1.5, "recursion": False},
+        {"workload": "MLP", "way": "torchviz", "nodes": 5002, "ms": 2345.6, "recursion": True},
+    )
+    assert "| MLP | 5,002 | 1.5 | 2,345.6* |" in text
+
+
+def test_the_page_of_comparisons_has_a_table_for_each_benchmark_that_was_run(reference):
+    figures = json.loads((ROOT / "benchmarks" / "figures.json").read_text("utf-8"))
+    page = (reference / "comparison.md").read_text("utf-8")
+    assert "overhead" in figures
+    assert [part for part in figures if f"with `benchmarks/{part}.py`" not in page] == []
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)

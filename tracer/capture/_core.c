@@ -228,10 +228,19 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *core_read_with(PyObject *module, PyObject *number)
+{
+    long threads = PyLong_AsLong(number);
+    if (threads == -1 && PyErr_Occurred()) return NULL;
+    reading_threads = threads < 1 ? 1 : threads < THREADS_MOST ? (int)threads : THREADS_MOST;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef core_methods[] = {
     {"setup", core_setup, METH_VARARGS,
      "setup(Tensor, Parameter, strided, task_id, sequence_nr, is_grad_enabled, hook_dict,\n"
      "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
+    {"read_with", core_read_with, METH_O, "read_with(threads): have so many read a large tensor together."},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures, hides=False): the graph below the roots."},
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b'')"},
     {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them, and let go of its nodes."},

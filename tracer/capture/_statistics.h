@@ -12,6 +12,11 @@
 #include <stdint.h>
 #include <string.h>
 #include <math.h>
+#include <stdlib.h>
+#ifndef _WIN32
+#include <pthread.h>
+#include <signal.h>
+#endif
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
@@ -290,19 +295,99 @@ static void add_rows(const View *dense, double first, double second, Sums *sums)
     stage_flush(&stage);
 }
 
+/* One block of a tensor whose elements lie in one piece. */
+static void add_block(const View *dense, int64_t block, Sums *sums)
+{
+    int64_t first = block * BLOCK, left = dense->count - first;
+    int n = (int)(left < BLOCK ? left : BLOCK);
+    if (dense->code == FLOAT32) {
+        add_floats((const float *)dense->data + first, n, sums);
+    } else if (dense->code == FLOAT64) {
+        add_doubles((const double *)dense->data + first, n, sums);
+    } else {
+        double values[BLOCK];
+        load(dense->code, dense->data + first * ELEMENT_SIZE[dense->code], 1, n, values);
+        add_doubles(values, n, sums);
+    }
+}
+
+/* ---------------------------------------------------------------- large tensors, on several threads */
+
+enum { THREADS_MOST = 16, BLOCKS_A_THREAD = 128, STRETCH = 32 }; /* half a million elements are worth a thread */
+static int reading_threads = 1;
+
+#ifdef _WIN32
+static int add_up_together(const View *dense, int64_t blocks, Sums *sums) { return 0; }
+#else
+typedef struct { double squares, sum; } BlockSums;
+typedef struct { const View *dense; int64_t *next, end; BlockSums *blocks; Sums rest; } Share;
+
+/* Take stretches of blocks for as long as there are some: a thread that comes late has less to do. */
+static void *add_share(void *given)
+{
+    Share *share = given;
+    for (;;) {
+        int64_t block = __atomic_fetch_add(share->next, STRETCH, __ATOMIC_RELAXED);
+        int64_t until = block + STRETCH < share->end ? block + STRETCH : share->end;
+        if (block >= until) return NULL;
+        for (; block < until; block++) {
+            share->rest.squares = share->rest.sum = 0;
+            add_block(share->dense, block, &share->rest);
+            share->blocks[block] = (BlockSums){share->rest.squares, share->rest.sum};
+        }
+    }
+}
+
+static void add_shares(Share *shares, int count)
+{
+    pthread_t threads[THREADS_MOST];
+    int begun = 0;
+    sigset_t all, before; /* signals are for the program's own threads */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (begun + 1 < count && !pthread_create(&threads[begun], NULL, add_share, &shares[begun + 1])) begun++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    add_share(&shares[0]); /* all, where there are no threads to be had */
+    for (int other = 0; other < begun; other++) pthread_join(threads[other], NULL);
+}
+
+/* The same sums in the same order, whatever the number of threads; 0 where there is too little for two. */
+static int add_up_together(const View *dense, int64_t blocks, Sums *sums)
+{
+    int64_t worth = blocks / BLOCKS_A_THREAD;
+    int count = worth < reading_threads ? (int)worth : reading_threads;
+    BlockSums *each = count > 1 ? malloc((size_t)blocks * sizeof *each) : NULL;
+    if (!each) return 0;
+    int64_t next = 0;
+    Share shares[THREADS_MOST];
+    for (int t = 0; t < count; t++) shares[t] = (Share){dense, &next, blocks, each, *sums};
+    add_shares(shares, count);
+    for (int64_t block = 0; block < blocks; block++) {
+        sums->squares += each[block].squares;
+        sums->sum += each[block].sum;
+    }
+    free(each);
+    for (int t = 0; t < count; t++) {
+        sums->low = shares[t].rest.low < sums->low ? shares[t].rest.low : sums->low;
+        sums->high = shares[t].rest.high > sums->high ? shares[t].rest.high : sums->high;
+        sums->zeros += shares[t].rest.zeros;
+        sums->nans += shares[t].rest.nans;
+        sums->infs += shares[t].rest.infs;
+    }
+    return 1;
+}
+#endif
+
 static Sums add_up(const View *dense)
 {
     Sums sums = {0, 0, INFINITY, -INFINITY, 0, 0, 0};
-    int in_one_piece = dense->ndim == 0 || (dense->ndim == 1 && dense->strides[0] == 1);
-    if (!in_one_piece || dense->code > FLOAT64) {
+    if (dense->ndim > 1 || (dense->ndim == 1 && dense->strides[0] != 1)) {
         add_rows(dense, 1, 1, &sums);
         return sums;
     }
-    for (int64_t i = 0; i < dense->count; i += BLOCK) {
-        int n = (int)(dense->count - i < BLOCK ? dense->count - i : BLOCK);
-        if (dense->code == FLOAT32) add_floats((const float *)dense->data + i, n, &sums);
-        else add_doubles((const double *)dense->data + i, n, &sums);
-    }
+    int64_t blocks = (dense->count + BLOCK - 1) / BLOCK;
+    if (add_up_together(dense, blocks, &sums)) return sums;
+    for (int64_t block = 0; block < blocks; block++) add_block(dense, block, &sums);
     return sums;
 }
 

@@ -44,6 +44,7 @@ Unoverridden = core.Unoverridden
 attach = core.attach
 detach = core.detach
 let_go = core.let_go
+read_with = core.read_with
 register_hook = core.register_hook
 walk = core.walk
 

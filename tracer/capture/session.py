@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from tracer.capture import structure
 from tracer.capture.births import Births
 from tracer.capture.compiled import CompiledRegions
-from tracer.capture.core import Around, ModeCore
+from tracer.capture.core import Around, ModeCore, read_with
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
 from tracer.capture.functions import code_of, innermost
@@ -135,6 +135,7 @@ class Session:
         if Session.active is not None:
             raise RuntimeError("a trace is already being recorded in this process")
         Session.active = self
+        read_with(torch.get_num_threads())
         self.first_sequence_nr = _next_sequence_nr()
         real, ours = Variable._execution_engine, self.engine
         run = Around(real.run_backward, ours.before, ours.after)

@@ -20,11 +20,12 @@ from tracer.capture.core_in_python.mode import ModeCore, Op
 from tracer.capture.core_in_python.modules import ModuleCall, ModulePath, ModuleStack
 from tracer.capture.core_in_python.overrides import Unoverridden
 from tracer.capture.core_in_python.probes import NodeProbe, PassState
+from tracer.capture.core_in_python.statistics import read_with
 from tracer.capture.core_in_python.tape import Tape
 from tracer.capture.core_in_python.walk import attach, detach, let_go, register_hook, walk
 
 __all__ = [
     "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "ModuleCall", "ModulePath", "ModuleStack",
     "NodeProbe", "Op", "PassState", "Tape", "Unoverridden", "attach", "detach", "let_go",
-    "register_hook", "setup", "walk",
+    "read_with", "register_hook", "setup", "walk",
 ]  # fmt: skip
