@@ -13,6 +13,7 @@ from tracer.cli.files import check_folder, open_trace
 from tracer.cli.selecting import filters, read_passes
 from tracer.errors import NotInTraceError
 from tracer.records.picking import Selection, nothing_matches
+from tracer.transforms.collection import seldom_collection
 
 EPILOG = """\b
 Examples:
@@ -76,14 +77,16 @@ def command(
         check_folder(output)
         from tracer.cli.progress import working  # costs more than all else here, and only files
 
-        with working(f"writing {output}"):
+        with working(f"writing {output}"), seldom_collection():
             write_lines(output, trace.timeline_lines(wanted, form=form))
         return
     color, width = terminal.wants_color(), terminal.width()
     lines = trace.timeline_lines(
         wanted, form=form, color=color, width=width, wrap=sys.stdout.isatty()
     )
-    if not terminal.print_lines(lines) and selection.is_particular:
+    with seldom_collection():
+        told = terminal.print_lines(lines)
+    if not told and selection.is_particular:
         raise NotInTraceError(nothing_matches(trace.record, selection))
 
 

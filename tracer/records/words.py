@@ -33,7 +33,7 @@ _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 def number(value: Scalar) -> str:
     """A number in few characters: `5`, `0.0123`, `1.2e-05`, `nan`."""
-    if isinstance(value, complex):
+    if type(value) is not float and isinstance(value, complex):
         sign = "-" if value.imag < 0 else "+"
         return f"{number(value.real)}{sign}{number(abs(value.imag))}j"
     if isinstance(value, bool) or not math.isfinite(value):
@@ -60,7 +60,7 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
         return shape(seen.meta)
     if seen.unread:
         return f"not read ({seen.unread})"
-    listed = _listed(seen)
+    listed = _listed(seen) if seen.values is not None else ""
     if listed:
         return listed
     wrong = not_finite(seen)
@@ -381,7 +381,7 @@ def shorten(text: str, limit: int) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal the text takes: two for a Chinese character."""
-    if _ONE_COLUMN.fullmatch(text):
+    if text.isascii() or _ONE_COLUMN.fullmatch(text):
         return len(text)
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")

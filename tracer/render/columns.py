@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from enum import Enum
+from functools import lru_cache
 
 from tracer.records import words
 from tracer.records.graph import Site
@@ -74,8 +75,8 @@ class Columns:
         step, time, event, where, place, text = cells
         numbers, times, events, wheres, places = self._widths
         columns = (
-            " " * (numbers - words.width(step)) + step,
-            " " * (times - words.width(time)) + time,
+            step.rjust(numbers),
+            time.rjust(times),
             _fitted(event, events),
             _fitted(where, wheres),
             _fitted(place, places),
@@ -85,14 +86,17 @@ class Columns:
 
     def line(self, start: str, text: str, tone: Tone, *, left: str = "") -> str:
         """A start and, behind it, text that may go on in further lines; `left` is not coloured."""
-        texts, indent = self._wrapped(words.one_line(text), words.width(f"{left}{start}  "))
+        text = words.one_line(text)
+        if not self._width:
+            return f"{left}{self.dye(f'{start}  {text}'.rstrip(), tone)}".rstrip()
+        texts, indent = self._wrapped(text, words.width(f"{left}{start}  "))
         first = f"{left}{self.dye(f'{start}  {texts[0]}'.rstrip(), tone)}".rstrip()
         return "\n".join([first, *(f"{indent}{self.dye(more, tone)}" for more in texts[1:])])
 
     def _wrapped(self, text: str, start: int) -> tuple[list[str], str]:
         """The lines that a text is told in behind `start` columns, and what all but the first are
         indented by."""
-        if not self._width or start + words.width(text) <= self._width:
+        if start + words.width(text) <= self._width:
             return [text], ""
         indent = min(start, max(self._width - _LEAST_ROOM, _HANGING))
         lines = _filled(text, self._width - start, self._width - indent)
@@ -122,7 +126,9 @@ def _filled(text: str, first: int, others: int) -> list[str]:
     return lines
 
 
+@lru_cache(maxsize=4096)
 def _fitted(text: str, columns: int) -> str:
+    """The text in just so many columns; what events are and where they happen comes often."""
     short = words.shorten(text, columns)
     while words.width(short) > columns:
         short = words.shorten(short, len(short) - 1)

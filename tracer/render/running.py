@@ -22,6 +22,8 @@ class Running:
     steps: int = 0
     headed: bool = False
     arriving: dict[tuple[int, int], list[Gradient | None]] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    """Of what arrives, which is said where it is sent and again where it is received."""
     hooked: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -34,7 +36,7 @@ def received_words(running: Running, event: NodeRun) -> str:
             continue
         key = event.node, input_nr
         number = f"[{input_nr}]" if several else ""
-        text = f"in{number} {words.tensor(gradient)}"
+        text = f"in{number} {running.texts.get(id(gradient)) or words.tensor(gradient)}"
         parts = running.arriving.get(key, ())
         if key in running.hooked:
             text += " after hooks"
@@ -49,16 +51,19 @@ def returned_words(running: Running, event: NodeRun) -> Sequence[str]:
     texts = []
     for edge in running.graph.edges_from[event.node]:
         gradient = event.returned[edge.slot] if edge.slot < len(event.returned) else None
+        text = words.tensor(gradient)
         if gradient is not None:
             running.arriving.setdefault((edge.target, edge.input_nr), []).append(gradient)
+            running.texts[id(gradient)] = text
         name = _short_name(running.graph.nodes[event.node], running.graph.nodes[edge.target])
-        texts.append(f"→ {name} {words.tensor(gradient)}")
+        texts.append(f"→ {name} {text}")
     return texts
 
 
 def _short_name(source: Node, target: Node) -> str:
     """What to call the node an edge leads to: of the same expression's nodes, what they do."""
     name = ", ".join(target.variables)
-    if not name and target.site is not None and target.site != source.site:
-        name = target.site.expression
+    site = target.site
+    if not name and site is not None and site is not source.site and site != source.site:
+        name = site.expression
     return words.shorten(name or words.op_name(target), 24)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import singledispatchmethod
+from typing import Any
 
 from tracer.records import words
 from tracer.records.events import (
@@ -61,6 +61,26 @@ class Sayings:
         self.main_file = main_file(trace)
         self._words: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._paused_ns = 0
+        self._sayers: dict[type[Event], Callable[[Any], Said]] = {
+            PassBegin: self._pass_begin,
+            PassEnd: self._pass_end,
+            Mark: self._mark,
+            Forward: self._forward,
+            GradMode: self._grad_mode,
+            HookAdded: self._hook_added,
+            HookRemoved: self._hook_removed,
+            HookRun: self._hook_run,
+            NodeRun: self._node_run,
+            Accumulate: self._accumulate,
+            GradWrite: self._grad_write,
+            DataWrite: self._data_write,
+            GradRead: self._grad_read,
+            OptimizerStep: self._optimizer_step,
+            SavedWrite: self._saved_write,
+            Recompute: self._recompute,
+            Pause: self._pause,
+            Dropped: self._dropped,
+        }
 
     def forget(self, pass_id: int | None) -> None:
         """Let go of a pass that has ended and been told."""
@@ -72,7 +92,8 @@ class Sayings:
         To be asked of every event of a pass, in order: what arrives at a node, and the number of
         its step, follow from those before it.
         """
-        said = self._say(event)
+        sayer = self._sayers.get(type(event))
+        said = sayer(event) if sayer is not None else Said(event.kind)
         running = self.running.get(event.pass_id or 0)
         if said.counts and running is not None:
             running.steps += 1
@@ -87,12 +108,7 @@ class Sayings:
             self._words[graph.id] = titles, tuple(_wheres(graph, titles))
         return self._words[graph.id]
 
-    @singledispatchmethod
-    def _say(self, event: Event) -> Said:
-        return Said(event.kind)
-
-    @_say.register
-    def _(self, event: PassBegin) -> Said:
+    def _pass_begin(self, event: PassBegin) -> Said:
         record = find_pass(self._trace, event.pass_id or 0)
         graph = self._trace.graphs[record.graph]
         running = self.running[record.id] = Running(record, graph, *self._words_of(graph))
@@ -106,8 +122,7 @@ class Sayings:
         asked += [f"inputs={', '.join(record.inputs)}"] if record.inputs is not None else []
         return Said("pass begins", call_of(record), record.site, ", ".join(asked), Tone.HEADING)
 
-    @_say.register
-    def _(self, event: PassEnd) -> Said:
+    def _pass_end(self, event: PassEnd) -> Said:
         record = find_pass(self._trace, event.pass_id or 0)
         running, outcome = self.running.get(record.id), record.outcome
         if outcome.ok:
@@ -120,12 +135,10 @@ class Sayings:
             where, site = running.titles[outcome.node], running.graph.nodes[outcome.node].site
         return Said("pass raised", where, site, text, Tone.WRONG)
 
-    @_say.register
-    def _(self, event: Mark) -> Said:
+    def _mark(self, event: Mark) -> Said:
         return Said("mark", event.text, event.site, tone=Tone.HEADING)
 
-    @_say.register
-    def _(self, event: Forward) -> Said:
+    def _forward(self, event: Forward) -> Said:
         site = event.site
         where = site.text if site is not None and site.text else event.op
         if event.module and site is not None and not site.function.endswith("forward"):
@@ -145,28 +158,24 @@ class Sayings:
         mode = f", {event.grad_mode}" if event.grad_mode != "grad" else ""
         return Said("forward", where, site, f"{shape}  {made_nodes}{mode}".strip(), Tone.FAINT)
 
-    @_say.register
-    def _(self, event: GradMode) -> Said:
+    def _grad_mode(self, event: GradMode) -> Said:
         text = "history is kept again" if event.mode == "grad" else "no history from here"
         where = event.site.text if event.site is not None else ""
         return Said(event.mode, where, event.site, text, Tone.CUT)
 
-    @_say.register
-    def _(self, event: HookAdded) -> Said:
+    def _hook_added(self, event: HookAdded) -> Said:
         hook = event.hook
         where = event.site.text if event.site is not None else ""
         text = f"{_hook_on(hook)}: {hook.text}"
         return Said("hook added", where, event.site, text, Tone.HOOK)
 
-    @_say.register
-    def _(self, event: HookRemoved) -> Said:
+    def _hook_removed(self, event: HookRemoved) -> Said:
         hook = event.hook
         where = event.site.text if event.site is not None else ""
         text = f"{_hook_on(hook)}: {hook.text}"
         return Said("hook removed", where, event.site, text, Tone.HOOK)
 
-    @_say.register
-    def _(self, event: HookRun) -> Said:
+    def _hook_run(self, event: HookRun) -> Said:
         hook, running = event.hook, self.running.get(event.pass_id or 0)
         if running is not None and event.node is not None:
             running.hooked.add((event.node, event.input_nr or 0))
@@ -180,8 +189,7 @@ class Sayings:
             text += "   runs though it was removed"
         return Said(hook.kind, where, hook.defined or hook.added, text, Tone.HOOK, counts=True)
 
-    @_say.register
-    def _(self, event: NodeRun) -> Said:
+    def _node_run(self, event: NodeRun) -> Said:
         running = self.running.get(event.pass_id or 0)
         if running is None:
             return Said("node", counts=True)
@@ -189,14 +197,14 @@ class Sayings:
         received = words.padded(received_words(running, event), 16)
         returned = () if event.end_ns is None else returned_words(running, event)
         text = "   ".join((received, *returned)).rstrip()
-        wrong = any(map(words.not_finite, (*event.received, *event.returned)))
+        seen = (*event.received, *event.returned)
+        wrong = any(one is not None and bool(one.nans or one.infs) for one in seen)
         if event.end_ns is None:
             text, wrong = f"{text}   raised", True
         tone = Tone.WRONG if wrong else Tone.PLAIN
         return Said(node.name, running.wheres[node.id], node.site, text, tone, counts=True)
 
-    @_say.register
-    def _(self, event: Accumulate) -> Said:
+    def _accumulate(self, event: Accumulate) -> Said:
         leaf = self._trace.leaves.get(event.leaf)
         name = leaf.name if leaf is not None else ""
         text = words.accumulation(event.before, event.incoming, event.after)
@@ -207,12 +215,10 @@ class Sayings:
         tone = Tone.WRONG if words.not_finite(event.after) else Tone.GRAD
         return Said("accumulate", f"{name or 'a leaf'}.grad", None, text, tone, counts=True)
 
-    @_say.register
-    def _(self, event: GradWrite) -> Said:
+    def _grad_write(self, event: GradWrite) -> Said:
         return self._write("grad write", event, ".grad")
 
-    @_say.register
-    def _(self, event: DataWrite) -> Said:
+    def _data_write(self, event: DataWrite) -> Said:
         return self._write("data write", event, "")
 
     def _write(self, kind: str, event: GradWrite | DataWrite, what: str) -> Said:
@@ -225,20 +231,17 @@ class Sayings:
             return Said("balance error", name, None, text, Tone.WRONG)
         return Said(kind, where, event.site, text, Tone.GRAD)
 
-    @_say.register
-    def _(self, event: GradRead) -> Said:
+    def _grad_read(self, event: GradRead) -> Said:
         where = event.site.text if event.site is not None else ""
         name = event.tensor or "a tensor"
         return Said("grad read", where, event.site, f"{name}.grad → None: {name} is not a leaf")
 
-    @_say.register
-    def _(self, event: OptimizerStep) -> Said:
+    def _optimizer_step(self, event: OptimizerStep) -> Said:
         where = event.site.text if event.site is not None else ""
         text = f"{event.optimizer} holds {words.count(len(event.leaves), 'leaf')}"
         return Said("optimizer step", where, event.site, text)
 
-    @_say.register
-    def _(self, event: SavedWrite) -> Said:
+    def _saved_write(self, event: SavedWrite) -> Said:
         where = (event.site.statement or event.site.text) if event.site is not None else event.how
         running = self.running.get(event.pass_id or 0)
         kept = f"{event.attribute} of {running.titles[event.node] if running else 'a node'}"
@@ -248,16 +251,14 @@ class Sayings:
             text = f"{event.how} wrote to {kept}: that made it version {event.version}"
         return Said("saved write", where, event.site, text, Tone.WRONG)
 
-    @_say.register
-    def _(self, event: Recompute) -> Said:
+    def _recompute(self, event: Recompute) -> Said:
         where = event.site.text if event.site is not None else ""
         text = "a checkpointed region runs again"
         if event.forward is not None:
             text += f", first run from event {event.forward} on"
         return Said("recompute", where, event.site, text)
 
-    @_say.register
-    def _(self, event: Pause) -> Said:
+    def _pause(self, event: Pause) -> Said:
         where = event.site.text if event.site is not None else ""
         if not event.resumed:
             self._paused_ns = event.t_ns
@@ -265,8 +266,7 @@ class Sayings:
         lasted = words.duration(event.t_ns - self._paused_ns)
         return Said("resumed", where, event.site, f"recorded again after {lasted}", Tone.WRONG)
 
-    @_say.register
-    def _(self, event: Dropped) -> Said:
+    def _dropped(self, event: Dropped) -> Said:
         return Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tracer.records import words
@@ -41,15 +41,17 @@ class Teller:
         if held is not None and (held.said, held.event.pass_id) == (said, event.pass_id):
             held.times += 1
             return
-        yield from self.finish()
-        if isinstance(event, PassEnd):
+        if held is not None:
+            yield from self.finish()
+        if said.event in _MERGED:
+            self._held = _Held(event, said)
+        elif isinstance(event, PassEnd):
             yield from self._end(event, said)
         elif isinstance(event, Mark):
             yield from self._mark(event)
         elif not isinstance(event, PassBegin):
-            self._held = _Held(event, said)
-            if said.event not in _MERGED:
-                yield from self.finish()
+            yield from self._enter(event)
+            yield self._row(event, said)
 
     def finish(self) -> Iterator[str]:
         """The lines that were held back."""
@@ -60,18 +62,19 @@ class Teller:
 
     # ---- sections
 
-    def _enter(self, event: Event) -> Iterator[str]:
-        """Head the lines of a pass, or set those between passes apart."""
+    def _enter(self, event: Event) -> Sequence[str]:
+        """The lines that head those of a pass, or set those between passes apart."""
         running = self._running.get(event.pass_id or 0)
         section = event.pass_id if running is not None else None
         if section == self._section:
-            return
-        if self._section != "nothing":
-            yield ""
+            return ()
+        apart = [""] if self._section != "nothing" else []
         self._section = section
-        if running is not None:
-            yield from self._head(running)
-            running.headed = True
+        if running is None:
+            return apart
+        heads = self._head(running)
+        running.headed = True
+        return [*apart, *heads]
 
     def _mark(self, mark: Mark) -> Iterator[str]:
         """Set what comes after a mark apart, under a heading."""
@@ -83,7 +86,7 @@ class Teller:
         facts = " · ".join(filter(None, (place, when)))
         yield self._columns.rule(mark.text, facts)
 
-    def _head(self, running: Running) -> Iterator[str]:
+    def _head(self, running: Running) -> Sequence[str]:
         record, columns = running.record, self._columns
         inside = f" (inside pass {record.parent})" if record.parent is not None else ""
         again = " goes on" if running.headed else inside
@@ -94,8 +97,8 @@ class Teller:
             took = record.end_ns - record.begin_ns
             facts += [words.duration(took)] * (took > 0)
         call = words.shorten(call_of(record), columns.call)
-        yield columns.heading(f"pass {record.id}{again}  {call}", " · ".join(facts))
-        yield columns.header()
+        heading = columns.heading(f"pass {record.id}{again}  {call}", " · ".join(facts))
+        return heading, columns.header()
 
     def _end(self, event: PassEnd, said: Said) -> Iterator[str]:
         running = self._running.get(event.pass_id or 0)

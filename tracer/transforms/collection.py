@@ -18,3 +18,15 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+@contextmanager
+def seldom_collection() -> Iterator[None]:
+    """Have the garbage collector look a hundredth as often: for work without end, that may leave
+    some garbage."""
+    before = gc.get_threshold()
+    gc.set_threshold(100 * before[0], *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
