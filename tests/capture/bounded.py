@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 import tracer
+from tracer.capture import graphs
 
 MODES: dict[str, dict[str, object]] = {
     "all": {},
@@ -102,8 +103,23 @@ def run_long(path: Path) -> None:
                 print(resident())
 
 
+def run_ever_new(path: Path) -> None:
+    """Print the same of passes each over another structure, and over what a pass has made."""
+    graphs._MOST_NODES = 1 << 10  # of those that are kept, to come to the end of it soon
+    with tracer.trace(path, last=20):
+        for step in range(801):
+            leaf = torch.ones(3 + step, requires_grad=True)
+            y = leaf
+            for _ in range(1 + step % 10):
+                y = y * leaf
+            (slope,) = torch.autograd.grad(y.sum(), leaf, create_graph=True)
+            slope.sum().backward()
+            if step in (200, 800):
+                print(resident())
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     {function.__name__: function for function in (
-        kill_half_way, fill_the_disk, outgrow_a_limit, outrun_the_disk, run_long,
+        kill_half_way, fill_the_disk, outgrow_a_limit, outrun_the_disk, run_long, run_ever_new,
     )}[sys.argv[1]](Path(sys.argv[2]))  # fmt: skip

@@ -64,6 +64,13 @@ def test_memory_does_not_grow_over_20_000_passes(tmp_path: Path) -> None:
     assert path.stat().st_size < 2_000_000
 
 
+def test_memory_does_not_grow_over_1_600_structures(tmp_path: Path) -> None:
+    path = tmp_path / "new.trace"
+    early, late = map(int, run("run_ever_new", path).stdout.split())
+    assert late - early < 4_000_000
+    assert len(load(path).record.passes) == 20
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB, which only root can make."""

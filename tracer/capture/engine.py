@@ -277,7 +277,6 @@ class Engine:
         self._session = session
         self._running: dict[int, list[LivePass]] = {}
         self._tasks: dict[int, int] = {}
-        self._signatures: dict[Any, int] = {}
         self._count = 0
         self.unrecorded = 0
         self.counter = RunCounter()
@@ -392,7 +391,7 @@ class Engine:
         if outer is not None and outer.state.task == -1:
             outer.is_running_here()  # inside a hook of the outer run: now its number can be known
         site = session.mode.here()
-        walk = structure.Walk(*core_walk(session.mode, edges, self._signatures, True))
+        walk = structure.Walk(*core_walk(session.mode, edges, session.graphs.signatures, True))
         try:
             live = self._live_pass(walk)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ _MOST_NODES = 1 << 15
 _LEAST_GRAPHS = 8
 
 Leaves = dict[int, tuple[Tensor, LeafState]]
+_Key = tuple[bytes, bytes, bytes, tuple[str, ...]]
 
 
 class GraphBook:
@@ -29,25 +31,28 @@ class GraphBook:
     operation, module and (for leaves) name, and their edges and roots agree. The comparison is of
     the whole key, not of a digest of it. A structure met again after so many others that it was
     forgotten is a new graph, with the same digest.
+
+    `signatures` numbers, for the walks, what makes two nodes alike.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._graphs: dict[Any, Graph] = {}
+        self._graphs: dict[_Key, Graph] = {}
+        self.signatures: dict[Any, int] = {}
         self._custom: dict[int, bytes] = {}
-        self._count = self._nodes = 0
+        self._count = self._nodes = self._forgotten = 0
 
     def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         """The graph with the structure of this walk."""
         names = tuple([state.name for _leaf, state in leaves.values()])
         key = (walk.signatures, walk.links, walk.roots, names)
-        graph = self._graphs.get(key)
+        graph = self._graphs.pop(key, None)
+        is_new = graph is None
         if graph is None:
             graph = self._read(walk, leaves)
-            self._make_room(len(graph.nodes))
-        else:
-            del self._graphs[key]
         self._graphs[key] = graph
+        if is_new:
+            self._make_room(len(graph.nodes))
         self._session.recorder.writer.graph(graph)
         return graph
 
@@ -57,7 +62,27 @@ class GraphBook:
         while self._nodes > _MOST_NODES and len(self._graphs) > _LEAST_GRAPHS:
             forgotten = self._graphs.pop(next(iter(self._graphs)))
             self._nodes -= len(forgotten.nodes)
+            self._forgotten += len(forgotten.nodes)
             self._custom.pop(forgotten.id, None)
+            self._session.second_order.forget(forgotten.id)
+            self._session.recorder.writer.lost_graph(forgotten.id)
+        if self._forgotten > _MOST_NODES:
+            self._forgotten = 0
+            self._forget_signatures()
+
+    def _forget_signatures(self) -> None:
+        """Keep the signatures of the structures that are kept, numbered anew, and no others."""
+        used = set[int]().union(*(memoryview(signed).cast("I") for signed, *_ in self._graphs))
+        kept = {
+            signature: number for signature, number in self.signatures.items() if number in used
+        }
+        anew = {number: place for place, number in enumerate(kept.values())}
+        self.signatures.clear()
+        self.signatures.update(zip(kept, anew.values(), strict=True))
+        self._graphs = {
+            (_renumbered(signed, anew), links, roots, names): graph
+            for (signed, links, roots, names), graph in self._graphs.items()
+        }
 
     def custom_nodes(self, graph: Graph) -> bytes:
         """A 1 for each node that runs user code, and else a 0."""
@@ -105,6 +130,10 @@ class GraphBook:
             site, session.op_name(op), session.modules.ref(module), call, names, note,
             session.loops.at(site, call, under_way),
         )  # fmt: skip
+
+
+def _renumbered(signed: bytes, anew: dict[int, int]) -> bytes:
+    return array("I", [anew[number] for number in memoryview(signed).cast("I")]).tobytes()
 
 
 def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) -> None:

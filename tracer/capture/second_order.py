@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _next_sequence_nr = torch._C._autograd._get_sequence_nr
 _LONGEST_SUM = 64
+_FIRST_OP = 1 << 31
+"""Ids from here on are no strings of the trace; this one stands for sums of contributions."""
 
 
 class SecondOrder:
@@ -22,11 +24,25 @@ class SecondOrder:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._notes: dict[int, str] = {}
+        self._ops: dict[int, dict[int, int]] = {}
+        self._made_by: dict[int, tuple[int, Node]] = {}
+        self._newest = _FIRST_OP
+
+    def name(self, op: int) -> str:
+        """What to call this operation; empty for one of the user's."""
+        if op == _FIRST_OP:
+            return "sum of contributions"
+        made_by = self._made_by.get(op)
+        return "" if made_by is None else f"{BACKWARD_OF}{made_by[1].name}"
 
     def note(self, op: int) -> str:
         """What to say of the nodes that this operation made; empty for one of the user's."""
-        return self._notes.get(op, "")
+        if op == _FIRST_OP:
+            return "made in a backward pass: a sum of contributions"
+        if op not in self._made_by:
+            return ""
+        graph, node = self._made_by[op]
+        return f"made in a backward pass, by node {node.id} of graph {graph}"
 
     def follow(self, graph: Graph, site: int) -> MadeInPass:
         """Follow what a pass over `graph`, begun at `site`, makes."""
@@ -34,25 +50,27 @@ class SecondOrder:
 
     def enter(self, graph: Graph, node: Node, low: int, high: int) -> None:
         """Enter that running a node made the nodes numbered from `low` to before `high`."""
-        text = f"{BACKWARD_OF}{node.name}"
         module = node.module.id if node.module is not None else 0
-        by = f"node {node.id} of graph {graph.id}"
-        op = self._op(f"{text}, {by}", text, f"made in a backward pass, by {by}")
-        self._session.mode.log_made(low, high, _id(node), op, module, node.call)
+        self._session.mode.log_made(low, high, _id(node), self._op(graph, node), module, node.call)
 
     def enter_sum(self, low: int, high: int, site: int) -> None:
         """Enter the nodes by which the engine adds up contributions; not those of user code."""
-        text = "sum of contributions"
-        op = self._op(text, text, "made in a backward pass: a sum of contributions")
         for number in range(low, high):
             if self._session.made_by(number) is None:
-                self._session.mode.log_made(number, number + 1, site, op, 0, 1)
+                self._session.mode.log_made(number, number + 1, site, _FIRST_OP, 0, 1)
 
-    def _op(self, key: str, name: str, note: str) -> int:
-        op = self._session.recorder.writer.string(key)
-        self._notes[op] = note
-        self._session.name_op(op, name)
-        return op
+    def _op(self, graph: Graph, node: Node) -> int:
+        ops = self._ops.setdefault(graph.id, {})
+        if node.id not in ops:
+            self._newest += 1
+            ops[node.id] = self._newest
+            self._made_by[self._newest] = graph.id, node
+        return ops[node.id]
+
+    def forget(self, graph: int) -> None:
+        """Forget a graph that no pass to come has."""
+        for op in self._ops.pop(graph, {}).values():
+            del self._made_by[op]
 
 
 class MadeInPass:

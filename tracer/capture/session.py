@@ -344,7 +344,9 @@ class Session:
 
     def op_name(self, op: int) -> str:
         """The qualified name of an operation's id."""
-        return self.operations.name_of(op) or self._op_names.get(op, "")
+        return (
+            self.operations.name_of(op) or self._op_names.get(op, "") or self.second_order.name(op)
+        )
 
     def name_op(self, op: int, name: str) -> None:
         """Say what to call an operation that no function of torch's is."""

@@ -38,6 +38,8 @@ _MOST_WAITING = 16 << 20
 """Bytes of events that wait while the file can't be written for the moment."""
 _MOST_RECORDS_WAITING = 16 << 20
 """About how many bytes of what they refer to wait."""
+_MOST_KNOWN = 1 << 17
+"""Strings and metadata whose number is known: those forgotten are stored again when they come."""
 _PATIENCE_S = 5.0
 _MOST_PASSES_WAITING = 10_000
 HELD_UP = "that came while the file could not be written: another program had locked it"
@@ -84,6 +86,7 @@ class TraceWriter:
         self._flushed_ns = clock()
         self._strings: dict[str, int] = {"": 0}
         self._metas: dict[TensorMeta, int] = {}
+        self._last_string = self._last_meta = 0
         self._sites: dict[int, Site] = {}
         self._dropped: dict[str, int] = {}
         self._chunks = ChunkBuffer(flush_bytes)
@@ -147,6 +150,10 @@ class TraceWriter:
         if graph.id not in self._graphs:
             self.put(graph)
 
+    def lost_graph(self, graph: int) -> None:
+        """Say that no pass to come has this graph."""
+        self._graphs.discard(graph)
+
     def lost_leaf(self, leaf: int) -> None:
         """Say that a leaf is no more: it goes with the last pass that can have named it."""
         self._ring.lost_leaf(leaf)
@@ -160,7 +167,10 @@ class TraceWriter:
         """The id of a text, 0 for the empty one."""
         number = self._strings.get(text)
         if number is None:
-            number = self._strings[text] = len(self._strings)
+            if len(self._strings) > _MOST_KNOWN:
+                self._strings = {"": 0}
+            self._last_string += 1
+            number = self._strings[text] = self._last_string
             self._new_strings.append((number, plain(text)))
         return number
 
@@ -168,7 +178,10 @@ class TraceWriter:
         """The id of a tensor's metadata, from 1."""
         number = self._metas.get(meta)
         if number is None:
-            number = self._metas[meta] = len(self._metas) + 1
+            if len(self._metas) > _MOST_KNOWN:
+                self._metas.clear()
+            self._last_meta += 1
+            number = self._metas[meta] = self._last_meta
             self._new_metas.append(rows.meta_row(number, meta))
         return number
 
