@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.graphs import Tape
-from tracer.records import Edge, Graph
+from tests.transforms.graphs import Tape, traced
+from tracer.records import Edge, Graph, words
+from tracer.records.diagram import Arrow, Role
+from tracer.records.passes import view_pass
 from tracer.records.view import View
 from tracer.transforms.fold import fold
+from tracer.transforms.folded import draw_folded
 from tracer.transforms.folding import Folding
+from tracer.transforms.scene import Scene
 
 NAMES = ("Add", "Mul", "Exp", "View", "T", "Split")
 MODULES = ("", "net", "net.a", "net.a.0", "net.a.1", "net.a.2", "net.b", "other.0", "other.1")
@@ -153,6 +159,31 @@ def reached(links: dict[int, set[int]], items: range) -> dict[int, set[int]]:
             waiting += new
         found[item] = seen
     return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), options())
+def test_a_picture_loses_no_node_no_edge_and_nothing_that_flowed(
+    graph: Graph, chosen: View
+) -> None:
+    trace = traced(graph, lambda node: float(node.id + 1))
+    folding = fold(graph, chosen)
+    scene = Scene(view_pass(trace, 1), words.Titles(graph), "", {})
+    drawn = draw_folded(scene, folding)
+    boxes = [box for box in drawn.boxes if box.role not in (Role.SEED, Role.CARRY)]
+    assert sum(box.count for box in boxes) == len(graph.nodes)
+    flows = [arrow for arrow in drawn.arrows if not arrow.source.startswith("s")]
+    inside = len(graph.edges) - sum(len(edge.members) for edge in folding.edges)
+    assert sum(arrow.count for arrow in flows) == len(graph.edges) - inside
+    squares = sum((edge.source + 1.0) ** 2 for joined in folding.edges for edge in joined.members)
+    assert sum(map(together, flows)) == pytest.approx(squares, rel=1e-2)
+
+
+def together(arrow: Arrow) -> float:
+    """The square of the norm of all that flowed over an arrow, as its tooltip says it."""
+    said = re.search(r"as one vector ([\d.e+-]+)", arrow.tooltip)
+    assert arrow.magnitude is not None
+    return float(said.group(1)) ** 2 if said else arrow.magnitude**2
 
 
 @settings(max_examples=80, deadline=None)

@@ -47,7 +47,10 @@ def _descend(top: _Place, path: str) -> _Place:
 
 def _tell_classes(top: _Place, module: ModuleRef | None) -> None:
     while module is not None:
-        _descend(top, module.path).cls = module.cls
+        place = _descend(top, module.path)
+        if place.cls:
+            return  # and so have those around it
+        place.cls = module.cls
         module = module.parent
 
 
