@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 import tracer
@@ -189,6 +190,44 @@ def test_saved_tensors_are_told_by_what_they_are() -> None:
     assert ("_saved_dim", "(1,)") in next(
         node.attributes for node in trace.graph.nodes if "keepdim" in str(node.attributes)
     )
+
+
+def test_what_saved_tensors_hooks_compute_is_among_the_operations() -> None:
+    def pack(x: Tensor) -> Tensor:
+        return x.half()
+
+    def unpack(x: Tensor) -> Tensor:
+        return x.float()
+
+    def refuse(x: Tensor) -> Tensor:
+        raise LookupError("not to be unpacked")
+
+    def program() -> tuple[list[float], Any]:
+        w = leaf()
+        with saved_tensors_hooks(pack, unpack) as hooks:
+            y = w.exp()
+        y.sum().backward()
+        with saved_tensors_hooks(pack, refuse):
+            y = w.exp()
+        with pytest.raises(LookupError, match="not to be unpacked") as caught:
+            y.sum().backward()
+        assert caught.traceback[-1].name == "refuse"
+        assert w.grad is not None
+        return w.grad.tolist(), hooks
+
+    untraced, _ = program()
+    with tracer.trace() as trace:
+        depth = torch._C._len_torch_function_stack()
+        traced, _ = program()
+        assert torch._C._len_torch_function_stack() == depth
+    assert traced == untraced
+    packing = [
+        (event.site.expression, event.pass_id)
+        for event in trace.record.events
+        if isinstance(event, Forward) and event.site and event.site.function.endswith("pack")
+    ]
+    assert packing == [("x.half()", None), ("x.float()", 1), ("x.half()", None)]
+    assert trace.passes[1].outcome.error == "LookupError"
 
 
 # ---- tensors of other kinds

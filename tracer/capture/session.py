@@ -34,6 +34,7 @@ from tracer.capture.recompute import Recomputes
 from tracer.capture.recorder import Recorder, Writer
 from tracer.capture.registrations import Registrations
 from tracer.capture.rounds import Rounds
+from tracer.capture.saved_hooks import SavedHooks
 from tracer.capture.saved_writes import SavedWrites
 from tracer.capture.second_order import SecondOrder
 from tracer.capture.sites import SiteTable
@@ -181,6 +182,7 @@ class Session:
         Overrides(self).install()
         Swaps(self).install()
         JitTracing(self).install()
+        SavedHooks(self).install()
         Registrations(self).install()
         self.compiled.install()
         self.operations.modes.catch_up()
