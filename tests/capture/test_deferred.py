@@ -50,6 +50,9 @@ def hooks_of_all_kinds() -> None:
         product.register_hook(lambda gradient: gradient.clone())
         product.register_hook(lambda gradient: gradient.mul_(1))
         product.register_hook(lambda gradient: gradient.mul_(2))
+        product.register_hook(lambda gradient: gradient.zero_())
+        product.register_hook(lambda gradient: gradient.mul_(0.5))
+        product.register_hook(lambda gradient: gradient + torch.linspace(0, 1, gradient.numel()))
         assert product.grad_fn is not None
         product.grad_fn.register_prehook(lambda gradients: (gradients[0] * 3,))
         product.grad_fn.register_hook(lambda inputs, outputs: (inputs[0] + 1, inputs[1]))

@@ -34,6 +34,7 @@ from tracer.records.stream import DTYPE_CODES, ENTRY_UNREAD, HEADER, values_head
 DEFERRED = {"cuda", "xpu", "mps", torch._C._get_privateuse1_backend_name()}
 """Types of device that work while the program goes on; a test adds the CPU."""
 
+_CODES = {getattr(torch, name, None): code for name, code in DTYPE_CODES.items()}
 _CHUNK = 1 << 20
 _MOST_COPYING = 4
 _MOST_KNOWN = 16_384
@@ -74,14 +75,15 @@ class Deferred:
         """
         if tensor.layout is not torch.strided:
             return self._entry_of_stored(tensor, meta)
-        code, numel = DTYPE_CODES.get(str(tensor.dtype).removeprefix("torch.")), tensor.numel()
+        code, numel = _CODES.get(tensor.dtype), tensor.numel()
         if code is not None and numel <= self._few:
             head = values_head(meta, code, numel)
             size = numel * tensor.dtype.itemsize
             if not size:
                 return head
             return self._mark_of(tensor, size, meta, head.__add__, put_values)
-        dense, repeat = distinct_elements(tensor.detach().resolve_conj().resolve_neg())
+        plain = tensor.detach().resolve_conj().resolve_neg()
+        dense, repeat = (plain, 1) if plain.is_contiguous() else distinct_elements(plain)
         return self._numbers(dense, meta, numel, numel, repeat)
 
     def _entry_of_stored(self, tensor: Tensor, meta: int) -> bytes:

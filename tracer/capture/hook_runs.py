@@ -12,6 +12,7 @@ from torch import Tensor
 from tracer.capture.core import Around
 from tracer.capture.differences import are_alike, differs, is_untouched, version_of
 from tracer.capture.hook_origins import Origin, Place
+from tracer.capture.readings import has_one_value
 from tracer.capture.recorder import all_packed
 from tracer.capture.references import OurRef
 from tracer.capture.waiting import Decide
@@ -250,24 +251,35 @@ class HookProbe(Watching):
         deferred = self._recorder.deferred
         if not any(map(deferred.is_mark, (*given.entries, *after))):
             return None
-        asked: list[bool | int] = []
-        for one, before, version in zip(left, given.tensors, given.versions, strict=False):
-            if isinstance(one, Tensor) and isinstance(before, Tensor) and are_alike(one, before):
-                asked.append(deferred.ask_differs(one, before))
-            else:
-                asked.append(differs(one, before, version))
+        told = zip(left, given.tensors, given.versions, strict=False)
+        answers = [self._ask_of(*one) for one in told]
 
         def decide(run: Event) -> Event:
             assert isinstance(run, HookRun)
             entries = cast("tuple[bytes, ...]", run.after)
             is_other = any(
-                answer is True or deferred.differs(answer)
-                for answer, entry in zip(asked, entries, strict=False)
+                answer(entry)
+                for answer, entry in zip(answers, entries, strict=False)
                 if entry[0] not in _EXACT
             )
             return replace(run, changed=is_other or run.before != run.after)
 
         return decide
+
+    def _ask_of(
+        self, left: Tensor | None, given: Tensor | None, version: int | None
+    ) -> Callable[[bytes], bool]:
+        """As `differs`: given the entry of what was left, whether it is another all the same."""
+        deferred = self._recorder.deferred
+        if left is None or given is None or is_untouched(left, given, version):
+            return lambda entry: False
+        if left is given:
+            is_complex = left.is_complex()  # of which the entry tells absolute values
+            return lambda entry: is_complex or not has_one_value(entry)
+        if not are_alike(left, given):
+            return lambda entry: False
+        number = deferred.ask_differs(left, given)
+        return lambda entry: deferred.differs(number)
 
     def _entry_after(self, given: _Given, i: int, tensor: Tensor | None) -> bytes:
         if i < len(given.tensors) and is_untouched(tensor, given.tensors[i], given.versions[i]):

@@ -13,6 +13,7 @@ from tracer.records.stream import (
     DTYPE_CODES,
     ENTRY_NONE,
     ENTRY_PARTIAL,
+    ENTRY_STATS,
     ENTRY_UNREAD,
     values_head,
 )
@@ -105,6 +106,14 @@ def may_ask_for_grad(leaf: Tensor) -> bool:
 def grad_of(leaf: Tensor) -> Tensor | None:
     """The `.grad` of a leaf; None for what is one no more."""
     return leaf.grad if may_ask_for_grad(leaf) else None
+
+
+def has_one_value(entry: bytes) -> bool:
+    """Whether an entry of statistics tells that all elements are alike; not of complex ones."""
+    if entry[0] != ENTRY_STATS:
+        return False
+    low, high = struct.unpack_from("<2d", entry, 13)
+    return bool(low == high)
 
 
 class NotNowError(Exception):
