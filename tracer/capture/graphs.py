@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +52,8 @@ class GraphBook:
         graph = self._graphs.pop(key, None)
         is_new = graph is None
         if graph is None:
-            graph = self._read(walk, leaves)
+            with _no_collection():
+                graph = self._read(walk, leaves)
         self._graphs[key] = graph
         if is_new:
             self._make_room(len(graph.nodes))
@@ -130,6 +134,19 @@ class GraphBook:
             site, session.op_name(op), session.modules.ref(module), call, names, note,
             session.loops.at(site, call, under_way),
         )  # fmt: skip
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector: all that is read of a new structure stays, and it would look
+    through it again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _renumbered(signed: bytes, anew: dict[int, int]) -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -121,18 +122,17 @@ def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
     for meta in getattr(fn, "_input_metadata", ()) or ():
         try:
             nested = bool(meta.is_nested_tensor)
-            shape = () if nested else tuple(int(size) for size in meta.shape)
-            metas.append(
-                TensorMeta(
-                    shape,
-                    str(meta.dtype).removeprefix("torch."),
-                    str(meta.device),
-                    "nested" if nested else "strided",
-                )
-            )
+            shape = () if nested else tuple(map(int, meta.shape))
+            metas.append(_meta_of(shape, meta.dtype, meta.device, nested))
         except (RuntimeError, TypeError):  # an undefined output has no metadata
             metas.append(None)
     return tuple(metas)
+
+
+@lru_cache(maxsize=4096)
+def _meta_of(shape: tuple[int, ...], dtype: object, device: object, nested: bool) -> TensorMeta:
+    text = str(dtype).removeprefix("torch.")
+    return TensorMeta(shape, text, str(device), "nested" if nested else "strided")
 
 
 def node_name(fn: Fn) -> str:
