@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 import tracer
 from tracer.capture.core import core
+from tracer.capture.engine import Engine
 
 CAPTURE = os.path.join(os.path.dirname(os.path.abspath(tracer.__file__)), "capture")
 MEGABYTE = 1 << 20
@@ -50,7 +52,7 @@ def frames_of_ours(step: Callable[[], None]) -> int:
         nonlocal count
         count += event == "call" and frame.f_code.co_filename.startswith(CAPTURE)
 
-    with tracer.trace():
+    with tracer.trace(), patch.object(Engine, "look", lambda engine: None):
         for _ in range(3):
             step()
         sys.setprofile(see)

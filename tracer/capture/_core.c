@@ -18,6 +18,7 @@
  * _mode.h        ModeCore: the entry point of a TorchFunctionMode
  * _modules.h     ModuleStack: which `nn.Module` runs, and which of its calls
  * _overrides.h   Unoverridden: answers PyTorch as if our mode were not there
+ * _door.h        RunBackward: the recording of an engine run
  * _walk.h        the walk over a graph before a pass, and a probe on each of its nodes
  *
  * What is here: what we know of torch, growing buffers, and the module. docs/internals.md says why the
@@ -34,8 +35,10 @@
 #include "_statistics.h"
 #ifdef _WIN32
 #include <windows.h>
+#include <process.h>
 #else
 #include <time.h>
+#include <unistd.h>
 #endif
 
 enum { KIND_FORWARD = 1, KIND_NODE = 7, KIND_ACCUMULATE = 9, KIND_GRAD_WRITE = 10, KIND_DATA_WRITE = 11 };
@@ -62,13 +65,14 @@ static int64_t clock_ns(void)
 /* ---------------------------------------------------------------- what we know of torch */
 
 static PyObject *tensor_type, *parameter_type;
-static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *inference_fn, *count_modes, *disable_torch_function;
+static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *inference_fn, *count_modes, *count_dispatch_modes,
+    *frame_callback, *cuda, *capturing_fn, *disable_torch_function;
 static PyObject *strided, *hook_dict;
 static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
     *s_is_conj, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf,
-    *s_requires_grad, *s_retains_grad;
+    *s_requires_grad, *s_retains_grad, *s_grad_fn, *s_output_nr;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -130,6 +134,28 @@ static void free_uncollected(PyObject *self, inquiry clear)
     Py_DECREF(type);
 }
 
+static long own_pid(void)
+{
+#ifdef _WIN32
+    return _getpid();
+#else
+    return getpid();
+#endif
+}
+
+/* Whether a CUDA graph is being captured: whatever is read then, it would replay each time. */
+static int is_capturing(void)
+{
+    PyObject *initialized = PyObject_GetAttrString(cuda, "_initialized");
+    int captures = initialized ? PyObject_IsTrue(initialized) : -1;
+    Py_XDECREF(initialized);
+    if (captures < 1) return captures;
+    PyObject *answer = PyObject_CallNoArgs(capturing_fn);
+    captures = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return captures;
+}
+
 /* ---------------------------------------------------------------- growing buffers */
 
 typedef struct { char *data; Py_ssize_t used, room; } Buffer;
@@ -181,6 +207,7 @@ static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
 }
 
 #include "_walk.h"
+#include "_door.h"
 
 /* ---------------------------------------------------------------- module */
 
@@ -194,15 +221,35 @@ static int find_exchange(PyObject *capsule)
     return 0;
 }
 
-/* What else we ask of torch, by the names that it has for it. */
+/* A reference to what a dotted path leads to from torch, for as long as the process lives; NULL, and no
+ * exception, where this torch has no such thing. */
+static PyObject *in_torch(const char *path)
+{
+    PyObject *found = PyImport_ImportModule("torch");
+    while (found && *path) {
+        char name[64];
+        size_t length = strcspn(path, ".");
+        PyOS_snprintf(name, sizeof name, "%.*s", (int)length, path);
+        PyObject *next = PyObject_GetAttrString(found, name);
+        Py_DECREF(found);
+        found = next;
+        path += length + (path[length] == '.');
+    }
+    if (!found) PyErr_Clear();
+    return found;
+}
+
 static int find_in_torch(void)
 {
-    PyObject *torch = PyImport_ImportModule("torch"), *of_c = torch ? PyObject_GetAttrString(torch, "_C") : NULL;
-    inference_fn = of_c ? PyObject_GetAttrString(torch, "is_inference_mode_enabled") : NULL;
-    count_modes = inference_fn ? PyObject_GetAttrString(of_c, "_len_torch_function_stack") : NULL;
-    Py_XDECREF(torch);
-    Py_XDECREF(of_c);
-    return count_modes ? 0 : -1;
+    inference_fn = in_torch("is_inference_mode_enabled");
+    count_modes = in_torch("_C._len_torch_function_stack");
+    count_dispatch_modes = in_torch("_C._len_torch_dispatch_stack");
+    frame_callback = in_torch("_C._dynamo.eval_frame.get_eval_frame_callback");
+    cuda = in_torch("cuda");
+    capturing_fn = in_torch("cuda.is_current_stream_capturing");
+    if (inference_fn && count_modes && count_dispatch_modes && cuda && capturing_fn) return 0;
+    PyErr_SetString(PyExc_ImportError, "this torch lacks what the compiled core asks of it");
+    return -1;
 }
 
 static PyObject *core_setup(PyObject *module, PyObject *args)
@@ -270,6 +317,8 @@ PyMODINIT_FUNC PyInit__core(void)
     s_cdata = PyUnicode_InternFromString("_cdata");
     s_version = PyUnicode_InternFromString("_version");
     s_grad = PyUnicode_InternFromString("grad");
+    s_grad_fn = PyUnicode_InternFromString("grad_fn");
+    s_output_nr = PyUnicode_InternFromString("output_nr");
     s_requires_grad = PyUnicode_InternFromString("requires_grad");
     s_retains_grad = PyUnicode_InternFromString("retains_grad");
     s_is_leaf = PyUnicode_InternFromString("is_leaf");
@@ -286,11 +335,12 @@ PyMODINIT_FUNC PyInit__core(void)
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
         {"Leaf", &leaf_spec}, {"Book", &book_spec}, {"LeafProbe", &leaf_probe_spec},
         {"ModuleCall", &call_spec}, {"ModulePath", &path_spec}, {"ModuleStack", &stack_spec},
-        {"Unoverridden", &unoverridden_spec},
+        {"Unoverridden", &unoverridden_spec}, {"RunBackward", &door_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);
         if (!type || PyModule_AddObject(module, types[i].name, type) < 0) return NULL;
+        if (types[i].spec == &state_spec) pass_state_type = type;
         if (types[i].spec == &probe_spec) node_probe_type = type;
         if (types[i].spec == &leaf_probe_spec) leaf_probe_type = type;
     }

@@ -73,6 +73,7 @@ class CompiledRegions:
     def _watch(self) -> None:
         self._watching = True
         session = self._session
+        session.engine.door.compiles()
         self._skip_ours()
         frames = sys.modules[_EVAL_FRAME]
         setter = frames.__dict__["_maybe_set_eval_frame"]
@@ -138,7 +139,8 @@ class CompiledRegions:
                 tape = session.recorder.tape
                 op = session.recorder.writer.string(_OP)
                 session.name_op(op, _OP)
-                session.mode.log_forward(op, low, high, tape.next_seq(), tape.now())
+                with self:
+                    session.mode.log_forward(op, low, high, tape.next_seq(), tape.now())
             self._inside.since = high
         except Exception as fault:
             session.recorder.fault(fault)

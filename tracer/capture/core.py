@@ -39,6 +39,7 @@ ModulePath = core.ModulePath
 ModuleStack = core.ModuleStack
 Op = core.Op
 PassState = core.PassState
+RunBackward = core.RunBackward
 Tape = core.Tape
 Unoverridden = core.Unoverridden
 attach = core.attach

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 from torch.autograd.variable import Variable
 
 from tracer.capture import structure
-from tracer.capture.core import LeafProbe, NodeProbe, PassState, attach, detach, let_go
+from tracer.capture.core import LeafProbe, NodeProbe, PassState, RunBackward, attach, detach, let_go
 from tracer.capture.core import walk as core_walk
 from tracer.capture.deep import make_room
 from tracer.capture.engine_call import EngineCall, is_capturing, read_call
@@ -28,7 +29,7 @@ from tracer.capture.hook_runs import (
 from tracer.capture.hooked_tensors import HookDict
 from tracer.capture.ledger import LeafState
 from tracer.capture.pass_here import enter_pass, pass_here
-from tracer.capture.recorder import packed
+from tracer.capture.recorder import all_packed
 from tracer.capture.rounds import SKIPPED, Skipped
 from tracer.capture.second_order import MadeInPass
 from tracer.capture.uncounted import RunCounter
@@ -53,19 +54,19 @@ UNFOLLOWED = Unfollowed()
 class LivePass:
     """One engine run while it lasts: its probes, the hooks it wrapped, what is still to enter."""
 
-    def __init__(self, session: Session, pass_id: int, graph: Graph, walk: structure.Walk) -> None:
+    def __init__(
+        self, session: Session, state: Any, graph: Graph, walk: structure.Walk, leaves: Leaves
+    ) -> None:
         self.session = session
-        self.record = Pass(id=pass_id, graph=graph.id)
+        self.record = Pass(id=state.id, graph=graph.id)
         self.graph = graph
         self.walk = walk
         self.thread = threading.get_ident()
         self.outside = pass_here()
-        self.state = PassState(
-            session.recorder.tape, pass_id, session.engine.claim, session.recorder.fault
-        )
+        self.state = state
         self.wrapped = Wrapped()
         self.at: Seat | None = None
-        self.leaves: Leaves = {}
+        self.leaves = leaves
         self.failed_at: int | None = None
         self.made: MadeInPass | None = None
         self._held: list[HookDict] = []
@@ -73,6 +74,10 @@ class LivePass:
         self._pushed = 0
 
     # ---- probes
+
+    def take_over(self, held: list[HookDict], probes: list[NodeProbe | LeafProbe | None]) -> None:
+        """Take for its own the probes of a pass that the core began."""
+        self._held, self._probes = held, probes
 
     def attach(self) -> None:
         """Put a probe on every node that is watched, and one around every user hook there."""
@@ -277,17 +282,34 @@ class Engine:
         self._session = session
         self._running: dict[int, list[LivePass]] = {}
         self._tasks: dict[int, int] = {}
-        self._count = 0
         self.unrecorded = 0
         self.counter = RunCounter()
+        self.door: Any = None
+
+    def open_door(self, run_backward: Any, *, may_run_there: bool) -> Any:
+        """What stands in for the engine's `run_backward`: it records each run.
+
+        A pass of which Python need not be asked runs in the core alone, if any may; see `take_over`
+        and `collect`. Of all others `before` and `after` are called.
+        """
+        session = self._session
+        graphs, recorder = session.graphs, session.recorder
+        self.door = RunBackward(
+            run_backward, self, session.mode, graphs.by_structure, graphs.plain, graphs.signatures,
+            self._running, recorder.lock, session.hooks.tensors.known(),
+            _engine_run_backward.__code__, session.first_sequence_nr, recorder.pid, may_run_there,
+        )  # fmt: skip
+        recorder.collect = self.collect
+        return self.door
 
     @property
     def idle(self) -> bool:
         """Whether no pass that is recorded is running, in any thread."""
-        return not self._running
+        return not self._running and bool(self.door.is_idle)
 
     def running(self) -> LivePass | None:
         """The innermost pass of the calling thread, be it one of the engine's own."""
+        self.awaken()
         number = pass_here()
         passes = (live for passes in list(self._running.values()) for live in passes)
         return next((live for live in passes if live.state.id == number), None)
@@ -301,6 +323,83 @@ class Engine:
         self._tasks[task] = state.id
         self.counter.began(task)
         return True
+
+    # ---- passes that run in the core alone
+
+    def awaken(self) -> None:
+        """Know of a pass that runs in the core alone."""
+        if self.door.runs:
+            self.take_over()
+
+    def take_over(self) -> None:
+        """Make of a pass that runs in the core alone what `before` would have made of it."""
+        session, recorder = self._session, self._session.recorder
+        (
+            state, graph, walk, leaves, held, probes, kind, site, seeds, retain, inputs, thread,
+            ident, begin_ns,
+        ) = self.door.begun()  # fmt: skip
+        live = LivePass(session, state, graph, structure.Walk(*walk), leaves)
+        live.take_over(held, probes)
+        live.thread, live.outside = ident, None
+        live.record = Pass(
+            id=state.id,
+            graph=graph.id,
+            kind=kind,
+            site=recorder.site(site),
+            roots=live.walk.root_records(),
+            seeds=all_packed(seeds),
+            retain_graph=bool(retain),
+            inputs=inputs,
+            thread=thread,
+            begin_ns=begin_ns,
+        )
+        self.door.becomes(live)
+        if state.task != -1:
+            self._tasks[state.task] = state.id
+        self._running[ident] = [live]
+        recorder.writer.graph(graph)
+        recorder.put(live.record)
+
+    def collect(self) -> None:
+        """Hand on what is known of passes that run, or ran, in the core alone."""
+        self.awaken()
+        ran = self.door.take_ran()
+        if ran:
+            self._session.recorder.writer.ran(ran)
+
+    def enters(self, number: int) -> None:
+        """A pass begins in the core alone."""
+        self.counter.enter()
+        enter_pass(number)
+
+    def leaves(self) -> None:
+        """The pass that ran in the core alone ends."""
+        self.counter.leave()
+        enter_pass(None)
+
+    def claims(self, state: Any, task: int) -> bool:
+        """Whether an engine run is the pass that runs in the core alone, as `claim` has it."""
+        if task in self._tasks or pass_here() != state.id:
+            return False
+        self.counter.began(task)
+        return True
+
+    def round_ends(self) -> None:
+        """The outermost pass, which ran in the core alone, has ended."""
+        deferred = self._session.recorder.deferred
+        if deferred.last:
+            deferred.begin_copies()
+        self._session.round_ends()
+
+    def look(self) -> None:
+        """See whether there is enough to write."""
+        self._session.recorder.flush_if_due()
+
+    def could_not_record(self, error: BaseException | None) -> None:
+        """A fault of our own came between in the core."""
+        self._session.recorder.fault(error)
+        enter_pass(None)
+        self.unrecorded += 1
 
     # ---- the door
 
@@ -316,7 +415,7 @@ class Engine:
         try:
             with self._alone(), session.compiled, _no_function(), _no_dispatch():
                 if session.rounds.skips():
-                    self._count += 1
+                    self.door.next_id()
                     return SKIPPED
                 return self._begin(read_call(args, kwargs or {}))
         except Exception as error:
@@ -391,7 +490,9 @@ class Engine:
         if outer is not None and outer.state.task == -1:
             outer.is_running_here()  # inside a hook of the outer run: now its number can be known
         site = session.mode.here()
-        walk = structure.Walk(*core_walk(session.mode, edges, session.graphs.signatures, True))
+        signatures = session.graphs.signatures
+        found = self.door.take_walk() or core_walk(session.mode, edges, signatures, True)
+        walk = structure.Walk(*found)
         try:
             live = self._live_pass(walk)
         except BaseException:
@@ -412,10 +513,9 @@ class Engine:
         make_room(len(walk.fns))
         leaves = self._session.leaves_of(walk)
         graph = self._session.graphs.graph_of(walk, leaves)
-        self._count += 1
-        live = LivePass(self._session, self._count, graph, walk)
-        live.leaves = leaves
-        return live
+        recorder = self._session.recorder
+        state = PassState(recorder.tape, self.door.next_id(), self.claim, recorder.fault)
+        return LivePass(self._session, state, graph, walk, leaves)
 
     def _put_in_place(
         self, live: LivePass, call: EngineCall, site: int, outer: LivePass | None
@@ -430,7 +530,7 @@ class Engine:
             kind=call.kind,
             site=recorder.site(site),
             roots=live.walk.root_records(),
-            seeds=tuple(packed(recorder.entry(seed)) for seed in call.seeds),
+            seeds=all_packed(tuple(recorder.entry(seed) for seed in call.seeds)),
             retain_graph=call.retain_graph,
             create_graph=call.create_graph,
             inputs=session.input_names(call.inputs),

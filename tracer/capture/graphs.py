@@ -35,12 +35,14 @@ class GraphBook:
     the whole key, not of a digest of it. A structure met again after so many others that it was
     forgotten is a new graph, with the same digest.
 
-    `signatures` numbers, for the walks, what makes two nodes alike.
+    `signatures` numbers, for the walks, what makes two nodes alike. `plain` has the structures that
+    run no user code. The core holds all three dictionaries.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._graphs: dict[_Key, Graph] = {}
+        self.by_structure: dict[_Key, Graph] = {}
+        self.plain: dict[_Key, Graph] = {}
         self.signatures: dict[Any, int] = {}
         self._custom: dict[int, bytes] = {}
         self._count = self._nodes = self._forgotten = 0
@@ -49,12 +51,14 @@ class GraphBook:
         """The graph with the structure of this walk."""
         names = tuple([state.name for _leaf, state in leaves.values()])
         key = (walk.signatures, walk.links, walk.roots, names)
-        graph = self._graphs.pop(key, None)
+        graph = self.by_structure.pop(key, None)
         is_new = graph is None
         if graph is None:
             with _no_collection():
                 graph = self._read(walk, leaves)
-        self._graphs[key] = graph
+        self.by_structure[key] = graph
+        if 1 not in self.custom_nodes(graph):
+            self.plain[key] = graph
         if is_new:
             self._make_room(len(graph.nodes))
         self._session.recorder.writer.graph(graph)
@@ -63,8 +67,10 @@ class GraphBook:
     def _make_room(self, coming: int) -> None:
         """Forget the structures used longest ago: a program may make another in each pass."""
         self._nodes += coming
-        while self._nodes > _MOST_NODES and len(self._graphs) > _LEAST_GRAPHS:
-            forgotten = self._graphs.pop(next(iter(self._graphs)))
+        while self._nodes > _MOST_NODES and len(self.by_structure) > _LEAST_GRAPHS:
+            key = next(iter(self.by_structure))
+            forgotten = self.by_structure.pop(key)
+            self.plain.pop(key, None)
             self._nodes -= len(forgotten.nodes)
             self._forgotten += len(forgotten.nodes)
             self._custom.pop(forgotten.id, None)
@@ -76,17 +82,20 @@ class GraphBook:
 
     def _forget_signatures(self) -> None:
         """Keep the signatures of the structures that are kept, numbered anew, and no others."""
-        used = set[int]().union(*(memoryview(signed).cast("I") for signed, *_ in self._graphs))
+        used = set[int]().union(*(memoryview(signed).cast("I") for signed, *_ in self.by_structure))
         kept = {
             signature: number for signature, number in self.signatures.items() if number in used
         }
         anew = {number: place for place, number in enumerate(kept.values())}
         self.signatures.clear()
         self.signatures.update(zip(kept, anew.values(), strict=True))
-        self._graphs = {
+        graphs = {
             (_renumbered(signed, anew), links, roots, names): graph
-            for (signed, links, roots, names), graph in self._graphs.items()
+            for (signed, links, roots, names), graph in self.by_structure.items()
         }
+        self.by_structure.clear()
+        self.by_structure.update(graphs)
+        self.plain.clear()
 
     def custom_nodes(self, graph: Graph) -> bytes:
         """A 1 for each node that runs user code, and else a 0."""

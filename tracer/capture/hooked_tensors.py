@@ -27,6 +27,10 @@ class HookedTensors:
         self._dicts: dict[tuple[int, int], list[weakref.ref[Any]]] = {}
         self._retained: dict[int, tuple[OurRef, Registered]] = {}
 
+    def known(self) -> tuple[dict[Any, Any], ...]:
+        """The dictionaries that are empty as long as no tensor is known to have a hook."""
+        return self._dicts, self._retained
+
     def note(self, tensor: Tensor, hooks: HookDict) -> None:
         """Take note of the hooks of one tensor."""
         fn = node_behind(tensor)
@@ -71,8 +75,6 @@ class HookedTensors:
     def forget_dead(self) -> None:
         """Drop what is kept of tensors that are gone."""
         if len(self._dicts) > _MOST_KNOWN:
-            self._dicts = {
-                place: refs
-                for place, refs in self._dicts.items()
-                if any(ref() is not None for ref in refs)
-            }
+            for place, refs in list(self._dicts.items()):
+                if all(ref() is None for ref in refs):
+                    del self._dicts[place]

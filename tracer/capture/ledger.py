@@ -101,6 +101,7 @@ class Ledger:
                 held = leaves.get(key)
                 if held is not None and held.ref is dead:
                     del leaves[key]
+                    held.target = None  # which leads back to it
                     writer.lost_leaf(held.id)
 
         state = LeafState(self._count, OurRef(tensor, forget), NONE, NONE, (0, 0))

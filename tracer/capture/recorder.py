@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
-from typing import Protocol, TypedDict, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypedDict, cast
 
 from torch import Tensor
 
@@ -40,6 +40,8 @@ class Writer(Protocol):
     """What capture needs of the store."""
 
     def put(self, record: Site | ModuleRef | Hook | Leaf | Graph | Pass) -> None: ...
+
+    def ran(self, passes: Sequence[tuple[Any, ...]]) -> None: ...
 
     def graph(self, graph: Graph) -> None: ...
 
@@ -107,6 +109,7 @@ class Recorder:
         self.failed = ""
         self.stop: Callable[[], None] = lambda: None
         self.text_of: Callable[[str], str | None] = lambda file: None
+        self.collect: Callable[[], None] = lambda: None
         self._files: set[str] = set()
         self._sites: dict[int, Site] = {}
         self.deferred = Deferred(limits.elements, writer.string)
@@ -196,7 +199,8 @@ class Recorder:
                 self.flush_if_due()
 
     def drain(self) -> None:
-        """Hand the tape's frames on."""
+        """Hand the tape's frames on, and the passes that they tell of."""
+        self.collect()
         if self.tape.used:
             frames, span = self.tape.take_chunk()
             kept = self.watched.sift(frames)

@@ -104,6 +104,8 @@ class Session:
         self.paused = False
         self.first_sequence_nr = 0
         self._draw_likeness = draw_likeness
+        bounded = limits.every > 1 or limits.last or limits.max_bytes
+        self._records_all = self.watched.everything and not (bounded or draw_likeness)
         self._codes: list[Any] = []
         self._steps: list[Any] = []
         self._taken_off: dict[int, int] = {}
@@ -139,7 +141,7 @@ class Session:
         read_with(torch.get_num_threads())
         self.first_sequence_nr = _next_sequence_nr()
         real, ours = Variable._execution_engine, self.engine
-        run = Around(real.run_backward, ours.before, ours.after)
+        run = ours.open_door(real.run_backward, may_run_there=self._records_all)
         queue = Around(real.queue_callback, ours.before_queueing, ours.after_queueing)
         self.replace(Variable, "_execution_engine", _Door(real, run, queue))
         call = torch.nn.Module.__call__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tracer.records.events import Hook, Leaf, Pass
 from tracer.records.graph import Graph, ModuleRef, Node, Site
@@ -109,8 +109,47 @@ def root_rows(graph: Graph) -> Iterator[Row]:
     )
 
 
-def pass_row(run: Pass, names: Names) -> Row:
+class Ran(NamedTuple):
+    """A pass that ended well, was in no other and recorded by the core alone: what it tells.
+
+    `seeds` are packed entries, `site` is an id.
+    """
+
+    id: int
+    structure: Graph
+    kind: str
+    site: int
+    seeds: tuple[bytes, ...]
+    retain_graph: int
+    inputs: tuple[str, ...] | None
+    thread: int
+    begin_ns: int
+    end_ns: int
+    node_count: int
+    leaf_count: int
+
+    @property
+    def graph(self) -> int:
+        """The id of the graph, as a Pass has it."""
+        return self.structure.id
+
+
+def ran_row(run: Ran) -> Row:
     """A row of `pass`."""
+    return (
+        run.id, run.graph, run.kind, run.site,
+        number_pairs_text((root.node, root.input_nr) for root in run.structure.roots),
+        b"".join(run.seeds), run.retain_graph, 0,
+        None if run.inputs is None else strings_text(run.inputs),
+        run.thread, None, run.begin_ns, run.end_ns, "", "", None, run.node_count, run.leaf_count,
+        "",
+    )  # fmt: skip
+
+
+def pass_row(run: Pass | Ran, names: Names) -> Row:
+    """A row of `pass`."""
+    if isinstance(run, Ran):
+        return ran_row(run)
     outcome = run.outcome
     return (
         run.id, run.graph, run.kind, names.site(run.site),

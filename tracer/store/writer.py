@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tracer.records.events import Event, Hook, Leaf, Pass
 from tracer.records.graph import Graph, ModuleRef, Site
@@ -93,7 +93,7 @@ class TraceWriter:
         self._ring = Ring(limits)
         self._graphs: set[int] = set()
         self._newest = 0
-        self._new_passes: dict[int, Pass] = {}
+        self._new_passes: dict[int, Pass | rows.Ran] = {}
         self._forget_pending()
         row = rows.run_row(run, "", complete=False)
         shrinks = bool(limits.max_bytes)
@@ -144,6 +144,13 @@ class TraceWriter:
             self._graphs.add(record.id)
             self._new_graphs[record.id] = record
             self._rows += _rows_of(record)
+
+    def ran(self, passes: Iterable[tuple[Any, ...]]) -> None:
+        """Store passes that have ended, each given by the fields of `Ran`."""
+        for each in passes:
+            run = self._new_passes[each[0]] = rows.Ran(*each)
+            self.graph(run.structure)
+            self._rows += 2
 
     def graph(self, graph: Graph) -> None:
         """Store a graph, unless it is there: the last pass that had it may have left the file."""

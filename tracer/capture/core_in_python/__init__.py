@@ -14,6 +14,7 @@ holds those that read gradients; and `torch.compile` may compile less, or again.
 """
 
 from tracer.capture.core_in_python.around import Around
+from tracer.capture.core_in_python.door import RunBackward
 from tracer.capture.core_in_python.known import setup
 from tracer.capture.core_in_python.leaves import Book, Leaf, LeafProbe
 from tracer.capture.core_in_python.mode import ModeCore, Op
@@ -26,6 +27,6 @@ from tracer.capture.core_in_python.walk import attach, detach, let_go, register_
 
 __all__ = [
     "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "ModuleCall", "ModulePath", "ModuleStack",
-    "NodeProbe", "Op", "PassState", "Tape", "Unoverridden", "attach", "detach", "let_go",
-    "read_with", "register_hook", "setup", "walk",
+    "NodeProbe", "Op", "PassState", "RunBackward", "Tape", "Unoverridden", "attach", "detach",
+    "let_go", "read_with", "register_hook", "setup", "walk",
 ]  # fmt: skip

@@ -1,0 +1,672 @@
+/* RunBackward: the engine's run_backward, and the recording of a run around it. Included by _core.c.
+ *
+ * A training loop runs the same graph again and again. Where nothing of Python's has to be asked, because the
+ * structure is known, its leaves have names, and there are no hooks of the user's, a pass begins and ends here
+ * and leaves one tuple behind. Every other run goes through Engine.before and Engine.after. Should Python ask
+ * for a pass while it runs here, Engine.take_over makes of it what Engine.before would have. */
+
+enum { PASS_BEGIN = 5, PASS_END = 6 }; /* kinds of frames */
+enum { LOOK_BYTES = 1 << 15, LOOK_PASSES = 256, LOOK_NS = 50000000 }; /* when to see whether a flush is due */
+enum { LEAVES_READ = 64 };
+enum { AWAY = 0, CHANGING = 1, RUNNING = 2 };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *function;
+    PyObject *engine;      /* Engine: before, after, claim, take_over, could_not_begin, ends, look */
+    Mode *mode;
+    PyObject *graphs;      /* dict: structure -> Graph, the one used longest ago first */
+    PyObject *plain;       /* dict: structure -> Graph, of those without user code */
+    PyObject *signatures;  /* dict of walks */
+    PyObject *running;     /* dict of the passes that run the other way */
+    PyObject *lock;
+    PyObject *hooked;      /* tuple of dicts: what is known of hooks of tensors; all empty where there are none */
+    PyObject *entry;       /* the code of the function through which PyTorch enters the engine */
+    PyObject *claim;       /* self.claim, while a pass runs here */
+    uint64_t first_nr;     /* the first node made since the recording began */
+    long pid;
+    int is_open;           /* whether a pass may run here at all */
+    int is_compiling;      /* whether Dynamo may be looking at frames */
+    uint32_t count;        /* passes so far */
+    int64_t next_look;
+    PyObject *ran;         /* list of the tuples of passes that ended here */
+    PyObject *walked;      /* what the walk found that a pass of this thread begins with the other way, or NULL */
+    unsigned long walker;
+    /* the pass that runs here */
+    int stage;
+    unsigned long ident;
+    int thread, retain;
+    uint32_t site;
+    int64_t begin;
+    const char *kind;
+    PassState *state;
+    PyObject *graph, *walk, *leaves, *held, *probes, *seeds, *inputs;
+    PyObject *live;        /* the LivePass it was made into, or NULL */
+} RunBackward;
+
+static PyObject *pass_state_type;
+
+static int door_traverse(RunBackward *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->function);
+    Py_VISIT(self->engine);
+    Py_VISIT((PyObject *)self->mode);
+    Py_VISIT(self->graphs);
+    Py_VISIT(self->plain);
+    Py_VISIT(self->signatures);
+    Py_VISIT(self->running);
+    Py_VISIT(self->lock);
+    Py_VISIT(self->hooked);
+    Py_VISIT(self->claim);
+    Py_VISIT(self->ran);
+    Py_VISIT(self->walked);
+    Py_VISIT((PyObject *)self->state);
+    Py_VISIT(self->graph);
+    Py_VISIT(self->walk);
+    Py_VISIT(self->leaves);
+    Py_VISIT(self->held);
+    Py_VISIT(self->probes);
+    Py_VISIT(self->live);
+    return 0;
+}
+
+/* Let go of the pass that ran here. */
+static void forget_pass(RunBackward *self)
+{
+    Py_CLEAR(self->claim);
+    Py_CLEAR(self->state);
+    Py_CLEAR(self->graph);
+    Py_CLEAR(self->walk);
+    Py_CLEAR(self->leaves);
+    Py_CLEAR(self->held);
+    Py_CLEAR(self->probes);
+    Py_CLEAR(self->seeds);
+    Py_CLEAR(self->inputs);
+    Py_CLEAR(self->live);
+    self->stage = AWAY;
+}
+
+static int door_clear(RunBackward *self)
+{
+    forget_pass(self);
+    Py_CLEAR(self->function);
+    Py_CLEAR(self->engine);
+    Py_CLEAR(self->mode);
+    Py_CLEAR(self->graphs);
+    Py_CLEAR(self->plain);
+    Py_CLEAR(self->signatures);
+    Py_CLEAR(self->running);
+    Py_CLEAR(self->lock);
+    Py_CLEAR(self->hooked);
+    Py_CLEAR(self->entry);
+    Py_CLEAR(self->ran);
+    Py_CLEAR(self->walked);
+    return 0;
+}
+
+static void door_dealloc(PyObject *self) { free_object(self, (inquiry)door_clear); }
+
+static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"function", "engine", "mode", "graphs", "plain", "signatures", "running", "lock", "hooked",
+                            "entry", "first_nr", "pid", "is_open", NULL};
+    PyObject *function, *engine, *mode, *graphs, *plain, *signatures, *running, *lock, *hooked, *entry;
+    unsigned long long first_nr;
+    long pid;
+    int is_open;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!OO!OKlp", names, &function, &engine, &mode, &PyDict_Type,
+                                     &graphs, &PyDict_Type, &plain, &PyDict_Type, &signatures, &PyDict_Type, &running,
+                                     &lock, &PyTuple_Type, &hooked, &entry, &first_nr, &pid, &is_open))
+        return NULL;
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    RunBackward *self = (RunBackward *)make(type, 0);
+    if (!self) return NULL;
+    self->function = Py_NewRef(function);
+    self->engine = Py_NewRef(engine);
+    self->mode = (Mode *)Py_NewRef(mode);
+    self->graphs = Py_NewRef(graphs);
+    self->plain = Py_NewRef(plain);
+    self->signatures = Py_NewRef(signatures);
+    self->running = Py_NewRef(running);
+    self->lock = Py_NewRef(lock);
+    self->hooked = Py_NewRef(hooked);
+    self->entry = Py_NewRef(entry);
+    self->first_nr = first_nr;
+    self->pid = pid;
+    self->is_open = is_open;
+    self->ran = PyList_New(0);
+    if (!self->ran) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int call_method(PyObject *object, const char *name)
+{
+    PyObject *done = PyObject_CallMethod(object, name, NULL);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* ---------------------------------------------------------------- what is asked of the engine */
+
+typedef struct { PyObject *outputs, *seeds, *inputs; int retain, create, accumulates; } Asked;
+
+/* Read the arguments as PyTorch passes them; 0 for others. */
+static int read_asked(PyObject *args, PyObject *kwargs, Asked *asked)
+{
+    Py_ssize_t given = PyTuple_Size(args), named = kwargs ? PyDict_Size(kwargs) : 0;
+    PyObject *accumulates = kwargs ? PyDict_GetItemString(kwargs, "accumulate_grad") : NULL;
+    if (!accumulates || given < 5 || given > 6 || given + named != 7) return 0;
+    asked->outputs = PyTuple_GetItem(args, 0);
+    asked->seeds = PyTuple_GetItem(args, 1);
+    asked->retain = PyObject_IsTrue(PyTuple_GetItem(args, 2));
+    asked->create = PyObject_IsTrue(PyTuple_GetItem(args, 3));
+    asked->inputs = PyTuple_GetItem(args, 4);
+    asked->accumulates = PyObject_IsTrue(accumulates);
+    if (PyErr_Occurred()) { PyErr_Clear(); return 0; }
+    return PyTuple_Check(asked->outputs) && PyTuple_Check(asked->seeds) && PyTuple_Check(asked->inputs) &&
+           PyTuple_Size(asked->outputs) == PyTuple_Size(asked->seeds);
+}
+
+static int is_plain_tensor(PyObject *object)
+{
+    PyObject *type = (PyObject *)Py_TYPE(object);
+    return type == tensor_type || type == parameter_type;
+}
+
+/* [(node, output number)] of the outputs, as structure.root_edges has it; NULL where that is for Python. */
+static PyObject *roots_of(PyObject *outputs)
+{
+    PyObject *roots = PyList_New(0);
+    for (Py_ssize_t i = 0; roots && i < PyTuple_Size(outputs); i++) {
+        PyObject *output = PyTuple_GetItem(outputs, i);
+        PyObject *fn = is_plain_tensor(output) ? PyObject_GetAttr(output, s_grad_fn) : NULL;
+        PyObject *nr = fn && fn != Py_None ? PyObject_GetAttr(output, s_output_nr) : NULL;
+        PyObject *root = nr ? PyTuple_Pack(2, fn, nr) : NULL;
+        if (!root || PyList_Append(roots, root) < 0) Py_CLEAR(roots);
+        Py_XDECREF(fn);
+        Py_XDECREF(nr);
+        Py_XDECREF(root);
+    }
+    if (roots && !PyList_Size(roots)) Py_CLEAR(roots);
+    if (!roots) PyErr_Clear();
+    return roots;
+}
+
+/* The names of the tensors given as `inputs=`: None for none, NULL where that is for Python. */
+static PyObject *names_of_inputs(Book *book, PyObject *inputs)
+{
+    Py_ssize_t size = PyTuple_Size(inputs);
+    PyObject *names = size ? PyTuple_New(size) : Py_NewRef(Py_None);
+    for (Py_ssize_t i = 0; names && i < size; i++) {
+        PyObject *input = PyTuple_GetItem(inputs, i);
+        Leaf *leaf = is_plain_tensor(input) ? find_leaf(book, input) : NULL;
+        if (!leaf || !leaf->names) Py_CLEAR(names);
+        else PyTuple_SetItem(names, i, Py_NewRef(PyTuple_GetItem(leaf->names, 0)));
+    }
+    return names;
+}
+
+/* ---------------------------------------------------------------- whether Python has to be asked */
+
+/* Whether a leaf is as the ledger knows it, and no hook of the user's is on it; -1 with an exception. */
+static int is_plain_leaf(Tape *tape, PyObject *tensor, Leaf *leaf, int read)
+{
+    static PyObject *hooks, *accumulate_hooks;
+    if (!hooks) hooks = PyUnicode_InternFromString("_backward_hooks");
+    if (!accumulate_hooks) accumulate_hooks = PyUnicode_InternFromString("_post_accumulate_grad_hooks");
+    if (!is_plain_tensor(tensor) || !leaf->names || leaf->data.used <= 1) return 0;
+    int is_leaf = ask(tensor, s_is_leaf, 0);
+    if (is_leaf == 1) is_leaf = ask(tensor, s_is_cpu, 0); /* another device would have to answer first */
+    if (is_leaf < 1) return is_leaf;
+    int hooked = ask(tensor, hooks, 0);
+    if (!hooked) hooked = ask(tensor, accumulate_hooks, 0);
+    if (hooked) return hooked < 0 ? -1 : 0;
+    if (!read) return is_as_observed(leaf, tensor);
+    Buffer found = {0};
+    int failed = put_entry(tape, &found, tensor, leaf->meta) < 0;
+    int same = !failed && found.used == leaf->data.used && !memcmp(found.data, leaf->data.data, found.used);
+    free(found.data);
+    if (same) read_mark(tensor, &leaf->version, &leaf->pointer);
+    return failed ? -1 : same;
+}
+
+/* {number: (tensor, Leaf)} of a walk's leaves, with their names in `names`; NULL where that is for Python. */
+static PyObject *plain_leaves(RunBackward *self, PyObject *variables, PyObject **names)
+{
+    Book *book = self->mode->book;
+    Py_ssize_t size = PyList_Size(variables);
+    PyObject *leaves = PyDict_New();
+    *names = leaves ? PyTuple_New(size) : NULL;
+    if (!*names) Py_CLEAR(leaves);
+    for (Py_ssize_t i = 0; leaves && i < size; i++) {
+        PyObject *pair = PyList_GetItem(variables, i), *tensor = PyTuple_GetItem(pair, 1);
+        Leaf *leaf = find_leaf(book, tensor);
+        int plain = leaf ? is_plain_leaf(self->mode->tape, tensor, leaf, size <= LEAVES_READ) : 0;
+        PyObject *known = plain == 1 ? PyTuple_Pack(2, tensor, leaf) : NULL;
+        if (known) {
+            PyObject_GC_UnTrack(known);
+            PyTuple_SetItem(*names, i, Py_NewRef(PyTuple_GetItem(leaf->names, 0)));
+        }
+        if (!known || PyDict_SetItem(leaves, PyTuple_GetItem(pair, 0), known) < 0) Py_CLEAR(leaves);
+        Py_XDECREF(known);
+    }
+    return leaves;
+}
+
+/* The graph of a walk, where its passes need nothing of Python's; it is the one used last then. */
+static PyObject *plain_graph(RunBackward *self, PyObject *names)
+{
+    PyObject *key = PyTuple_Pack(4, PyTuple_GetItem(self->walk, 3), PyTuple_GetItem(self->walk, 2),
+                                 PyTuple_GetItem(self->walk, 1), names);
+    PyObject *graph = key ? PyDict_GetItemWithError(self->plain, key) : NULL;
+    if (graph) {
+        Py_INCREF(graph);
+        if (PyDict_DelItem(self->graphs, key) < 0 || PyDict_SetItem(self->graphs, key, graph) < 0) Py_CLEAR(graph);
+    }
+    Py_XDECREF(key);
+    return graph;
+}
+
+/* Whether all nodes were made since the recording began, so that no hook can be where nobody looks; and the
+ * order number of the operation that made the first of them in `since`. */
+static int is_recent(RunBackward *self, uint64_t *since)
+{
+    PyObject *numbers = PyTuple_GetItem(self->walk, 4);
+    uint64_t least = UINT64_MAX;
+    for (Py_ssize_t i = 0; i < PyList_Size(numbers); i++) {
+        uint64_t number = PyLong_AsUnsignedLongLong(PyList_GetItem(numbers, i));
+        if (number < least) least = number;
+    }
+    Made *made = find_made_anywhere(self->mode, tape_thread(self->mode->tape), least);
+    *since = made ? made->seq : 0;
+    return least >= self->first_nr;
+}
+
+/* Whether something was written through a `.data` since nodes may have kept what is there. */
+static int wrote_to_handle(Mode *mode, uint64_t since)
+{
+    if (!mode->kept) return 1;
+    PyObject *handles = kept(mode, KEPT_HANDLES);
+    if (!PyDict_Size(handles)) return 0;
+    uint64_t first = mode->n_written > WRITTEN_MOST ? mode->n_written - WRITTEN_MOST : 0;
+    for (uint64_t i = mode->n_written; i > first; i--) {
+        Written *note = &mode->written[(i - 1) & (WRITTEN_MOST - 1)];
+        if (note->seq <= since) return 0;
+        PyObject *address = PyLong_FromLongLong(note->pointer);
+        int found = address ? PyDict_Contains(handles, address) : -1;
+        Py_XDECREF(address);
+        if (found) return found;
+    }
+    return mode->n_written - first == WRITTEN_MOST && since; /* the log was too short, which Python says */
+}
+
+static int has_hooks(RunBackward *self)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(self->hooked); i++)
+        if (PyDict_Size(PyTuple_GetItem(self->hooked, i))) return 1;
+    return 0;
+}
+
+/* Whether modes of the user's would see what we ask of tensors, or Dynamo our callbacks. */
+static int is_watched(RunBackward *self)
+{
+    if (call_int(count_modes) || call_int(count_dispatch_modes)) return 1;
+    PyObject *callback = self->is_compiling ? PyObject_CallNoArgs(frame_callback) : Py_NewRef(Py_None);
+    Py_XDECREF(callback);
+    return callback != Py_None;
+}
+
+/* Whether a pass can run here, as far as can be said before the graph is walked. */
+static int may_run_here(RunBackward *self)
+{
+    if (!self->is_open || self->stage != AWAY || self->mode->paused || !self->mode->book) return 0;
+    if (!self->mode->tape->most || PyDict_Size(self->running) || has_hooks(self) || own_pid() != self->pid) return 0;
+    PyFrameObject *frame = PyEval_GetFrame();
+    PyCodeObject *code = frame ? PyFrame_GetCode(frame) : NULL;
+    int through_python = (PyObject *)code == self->entry;
+    Py_XDECREF(code);
+    return through_python && !is_watched(self);
+}
+
+/* ---------------------------------------------------------------- begin */
+
+/* Let go of what was found for a pass that never began with it. */
+static void drop_walk(RunBackward *self)
+{
+    if (self->walked) let_go(PyTuple_GetItem(self->walked, 0));
+    Py_CLEAR(self->walked);
+}
+
+
+/* Put the probes of the pass on its nodes; 0 where there are hooks of the user's on nodes. */
+static int attach_here(RunBackward *self)
+{
+    PyObject *tape = (PyObject *)self->mode->tape, *links = PyTuple_GetItem(self->walk, 2);
+    self->claim = PyObject_GetAttrString((PyObject *)self, "claim");
+    self->state = self->claim ? (PassState *)PyObject_CallFunction(pass_state_type, "OIOO", tape, self->count + 1,
+                                                                    self->claim, self->mode->fault)
+                              : NULL;
+    if (!self->state) return -1;
+    PyObject *args = Py_BuildValue("(OOOOOy#OOO)", self->state, self->mode->book, PyTuple_GetItem(self->walk, 0),
+                                   PyTuple_GetItem(self->walk, 6), links, "", (Py_ssize_t)0, self->leaves, Py_None, Py_None);
+    PyObject *attached = args ? core_attach(NULL, args) : NULL, *crowded;
+    Py_XDECREF(args);
+    if (!attached || !PyArg_ParseTuple(attached, "OOO", &self->held, &crowded, &self->probes)) {
+        Py_XDECREF(attached);
+        return -1;
+    }
+    Py_INCREF(self->held);
+    Py_INCREF(self->probes);
+    int is_crowded = PyList_Size(crowded) > 0;
+    Py_DECREF(attached);
+    return !is_crowded;
+}
+
+static int detach_here(RunBackward *self)
+{
+    self->state->closed = 1;
+    if (!self->held) return 0;
+    PyObject *args = PyTuple_Pack(3, self->state, self->held, PyTuple_GetItem(self->walk, 0));
+    PyObject *done = args ? core_detach(NULL, args) : NULL;
+    Py_XDECREF(args);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* Leave nothing of a pass that we failed to record. The exception that is set stays. */
+static void drop_pass(RunBackward *self)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (self->state && detach_here(self) < 0) PyErr_Clear();
+    self->mode->now[self->thread].pass = 0;
+    forget_pass(self);
+    PyErr_Restore(type, value, trace);
+}
+
+/* What the seeds hold, as a tuple of entries; NULL too where a device would have to answer first. */
+static PyObject *entries_of(Tape *tape, PyObject *tensors)
+{
+    PyObject *entries = PyTuple_New(PyTuple_Size(tensors));
+    for (Py_ssize_t i = 0; entries && i < PyTuple_Size(tensors); i++) {
+        PyObject *tensor = PyTuple_GetItem(tensors, i), *entry = NULL;
+        Buffer out = {0};
+        if (tensor == Py_None || (is_plain_tensor(tensor) && ask(tensor, s_is_cpu, 0) == 1))
+            entry = put_entry(tape, &out, tensor, 0) < 0 ? NULL : PyBytes_FromStringAndSize(out.data, out.used);
+        free(out.data);
+        if (entry) PyTuple_SetItem(entries, i, entry); else Py_CLEAR(entries);
+    }
+    return entries;
+}
+
+static int put_bare(Tape *tape, int kind, uint32_t pass)
+{
+    if (reserve(&tape->frames, HEADER) < 0) return -1;
+    return put_header(&tape->frames, HEADER, kind, tape_thread(tape), pass, ++tape->seq, clock_ns() - tape->origin);
+}
+
+/* Find out whether the pass can run here, and if so make it ready: 1, else 0, with nothing left of it but what
+ * the walk found. A fault of ours will come again where Python begins the pass, and be told there. */
+static int prepare_here(RunBackward *self, Asked *asked)
+{
+    Mode *mode = self->mode;
+    PyObject *roots = roots_of(asked->outputs), *names = NULL;
+    PyObject *args = roots ? PyTuple_Pack(4, mode, roots, self->signatures, Py_True) : NULL;
+    uint64_t since;
+    drop_walk(self);
+    self->walk = args ? core_walk(NULL, args) : NULL;
+    self->walked = Py_XNewRef(self->walk);
+    self->walker = PyThread_get_thread_ident();
+    int can = self->walk && (self->inputs = names_of_inputs(mode->book, asked->inputs)) && is_recent(self, &since) &&
+              !wrote_to_handle(mode, since) && (self->leaves = plain_leaves(self, PyTuple_GetItem(self->walk, 5), &names)) &&
+              (self->graph = plain_graph(self, names)) && attach_here(self) == 1 &&
+              (self->seeds = entries_of(mode->tape, asked->seeds)) && !PyErr_Occurred();
+    Py_XDECREF(names);
+    Py_XDECREF(args);
+    Py_XDECREF(roots);
+    if (can) return 1;
+    PyErr_Clear();
+    if (self->state) { /* which lets go of the nodes */
+        if (detach_here(self) < 0) PyErr_Clear();
+        Py_CLEAR(self->walked);
+    }
+    forget_pass(self);
+    return 0;
+}
+
+static int tell_number(RunBackward *self)
+{
+    PyObject *done = PyObject_CallMethod(self->engine, "enters", "I", self->state->id);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+static int begin_here(RunBackward *self, Asked *asked)
+{
+    Mode *mode = self->mode;
+    int64_t site = find_site(mode, NULL);
+    if (site < 0) { PyErr_Clear(); return 0; }
+    if (!prepare_here(self, asked)) return 0;
+    Py_CLEAR(self->walked);
+    self->count++;
+    self->site = (uint32_t)site;
+    self->retain = asked->retain;
+    self->kind = asked->accumulates ? "backward" : "grad";
+    self->ident = PyThread_get_thread_ident();
+    self->thread = tape_thread(mode->tape);
+    mode->now[self->thread].pass = self->state->id;
+    self->begin = clock_ns() - mode->tape->origin;
+    if (put_bare(mode->tape, PASS_BEGIN, self->state->id) == 0 && tell_number(self) == 0) return 1;
+    drop_pass(self);
+    return -1;
+}
+
+/* ---------------------------------------------------------------- end */
+
+/* The pass that ran here, as Ran has it. */
+static PyObject *told_of(RunBackward *self, int64_t end)
+{
+    return Py_BuildValue("IOsIOiOiLLII", self->state->id, self->graph, self->kind, self->site, self->seeds, self->retain,
+                         self->inputs, self->thread, (long long)self->begin, (long long)end, self->state->node_count,
+                         self->state->leaf_count);
+}
+
+static int settle_all(PassState *state)
+{
+    for (Py_ssize_t i = 0; i < PyList_Size(state->unsettled); i++)
+        if (leaf_probe_settle((LeafProbe *)PyList_GetItem(state->unsettled, i)) < 0) return -1;
+    return 0;
+}
+
+static int end_here(RunBackward *self)
+{
+    Mode *mode = self->mode;
+    Tape *tape = mode->tape;
+    int64_t end = clock_ns() - tape->origin;
+    int failed = settle_all(self->state) < 0;
+    failed |= detach_here(self) < 0;
+    if (PyList_SetSlice(self->state->unsettled, 0, PyList_Size(self->state->unsettled), NULL) < 0) failed = 1;
+    mode->now[self->thread].pass = 0;
+    PyObject *told = failed ? NULL : told_of(self, end);
+    failed = !told || put_bare(tape, PASS_END, self->state->id) < 0 || PyList_Append(self->ran, told) < 0;
+    Py_XDECREF(told);
+    forget_pass(self);
+    if (!failed) failed = call_method(self->engine, "round_ends") < 0;
+    if (failed || (tape->frames.used < LOOK_BYTES && PyList_Size(self->ran) < LOOK_PASSES && end < self->next_look))
+        return failed ? -1 : 0;
+    self->next_look = end + LOOK_NS;
+    return call_method(self->engine, "look");
+}
+
+/* ---------------------------------------------------------------- the door */
+
+/* A fault of our own, which is set, is told; -1 where it is the user's Ctrl-C. */
+static int tell_fault(RunBackward *self)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyObject *done = PyObject_CallMethod(self->engine, "could_not_record", "O", value ? value : Py_None);
+    Py_XDECREF(done);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    if (!done && !PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+/* 1: the pass runs here; 0: it is for Python; -1: ours has failed, and it runs unrecorded; -2: interrupted. */
+static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
+{
+    Asked asked;
+    if (!may_run_here(self) || !read_asked(args, kwargs, &asked) || asked.create || is_capturing())
+        return PyErr_Occurred() ? (PyErr_Clear(), 0) : 0;
+    if (call_method(self->lock, "acquire") < 0) return -2;
+    int here = 0;
+    if (may_run_here(self)) { /* while it waited for the lock, another may have begun */
+        self->stage = CHANGING;
+        here = begin_here(self, &asked);
+        self->stage = here == 1 ? RUNNING : AWAY;
+    }
+    if (here < 0 && tell_fault(self) < 0) here = -2;
+    if (call_method(self->lock, "release") < 0) PyErr_Clear();
+    return here;
+}
+
+/* End the pass that ran here, or the LivePass that it was made into; -1 only for the user's Ctrl-C. */
+static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
+{
+    if (call_method(self->lock, "acquire") < 0) return -1;
+    int is_plain = !self->live && !error && !self->mode->paused && !PyDict_Size(self->state->open) && !is_watched(self);
+    int failed = 0;
+    if (is_plain) {
+        self->stage = CHANGING;
+        failed = call_method(self->engine, "leaves") < 0 || end_here(self) < 0;
+        if (failed) drop_pass(self);
+    } else {
+        failed = !self->live && call_method(self->engine, "take_over") < 0;
+        PyObject *live = failed ? NULL : Py_NewRef(self->live);
+        if (failed) drop_pass(self); else forget_pass(self);
+        PyObject *done = live ? PyObject_CallMethod(self->engine, "after", "OOO", live, result, error ? error : Py_None) : NULL;
+        failed |= !done;
+        Py_XDECREF(live);
+        Py_XDECREF(done);
+    }
+    int interrupted = failed && tell_fault(self) < 0;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (call_method(self->lock, "release") < 0) PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return interrupted ? -1 : 0;
+}
+
+static PyObject *run_here(RunBackward *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *result = PyObject_Call(self->function, args, kwargs), *type = NULL, *value = NULL, *trace = NULL;
+    if (!result) {
+        PyErr_Fetch(&type, &value, &trace);
+        PyErr_NormalizeException(&type, &value, &trace);
+    }
+    int interrupted = finish_here(self, result ? result : Py_None, value) < 0;
+    if (!result) {
+        PyErr_Clear();
+        PyErr_Restore(type, value, trace);
+    } else if (interrupted) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *door_call(RunBackward *self, PyObject *args, PyObject *kwargs)
+{
+    int here = try_here(self, args, kwargs);
+    if (here == -2) return NULL;
+    if (here == -1) return PyObject_Call(self->function, args, kwargs);
+    if (here) return run_here(self, args, kwargs);
+    PyObject *before = PyObject_GetAttrString(self->engine, "before");
+    PyObject *after = before ? PyObject_GetAttrString(self->engine, "after") : NULL;
+    PyObject *result = after ? call_around(self->function, before, after, args, kwargs) : NULL;
+    Py_XDECREF(before);
+    Py_XDECREF(after);
+    if (self->walker == PyThread_get_thread_ident()) drop_walk(self);
+    return result;
+}
+
+/* ---------------------------------------------------------------- what Python asks */
+
+/* claim(state, task) -> whether the run that the engine numbers `task` is the pass that runs here. */
+static PyObject *door_claim(RunBackward *self, PyObject *args)
+{
+    PyObject *state, *task;
+    if (!PyArg_ParseTuple(args, "OO", &state, &task)) return NULL;
+    int here = (PyObject *)self->state == state && !self->live;
+    return PyObject_CallMethod(self->engine, here ? "claims" : "claim", "OO", state, task);
+}
+
+static PyObject *door_begun(RunBackward *self, PyObject *unused)
+{
+    if (self->stage != RUNNING || self->live) Py_RETURN_NONE;
+    return Py_BuildValue("(OOOOOOsIOiOikL)", self->state, self->graph, self->walk, self->leaves, self->held, self->probes,
+                         self->kind, self->site, self->seeds, self->retain, self->inputs, self->thread, self->ident,
+                         (long long)self->begin);
+}
+
+static PyObject *door_becomes(RunBackward *self, PyObject *live)
+{
+    Py_XDECREF(self->live);
+    self->live = Py_NewRef(live);
+    Py_RETURN_NONE;
+}
+
+static PyObject *door_next_id(RunBackward *self, PyObject *unused) { return PyLong_FromUnsignedLong(++self->count); }
+
+static PyObject *door_take_walk(RunBackward *self, PyObject *unused)
+{
+    PyObject *found = self->walked;
+    if (!found || self->walker != PyThread_get_thread_ident()) Py_RETURN_NONE;
+    self->walked = NULL;
+    return found;
+}
+
+static PyObject *door_take_ran(RunBackward *self, PyObject *unused)
+{
+    PyObject *empty = PyList_New(0), *ran = self->ran;
+    if (empty) self->ran = empty;
+    return empty ? ran : NULL;
+}
+
+static PyObject *door_compiles(RunBackward *self, PyObject *unused)
+{
+    self->is_compiling = 1;
+    if (!frame_callback) self->is_open = 0;
+    Py_RETURN_NONE;
+}
+
+static PyObject *door_is_idle(RunBackward *self, void *unused) { return PyBool_FromLong(self->stage == AWAY); }
+static PyObject *door_runs(RunBackward *self, void *unused) { return PyBool_FromLong(self->stage == RUNNING && !self->live); }
+
+static PyMethodDef door_methods[] = {
+    {"claim", (PyCFunction)door_claim, METH_VARARGS, "claim(state, task): whether an engine run is the pass that runs here."},
+    {"begun", (PyCFunction)door_begun, METH_NOARGS, "All of the pass that runs here, or None."},
+    {"becomes", (PyCFunction)door_becomes, METH_O, "becomes(live): what the pass that runs here is from now on."},
+    {"next_id", (PyCFunction)door_next_id, METH_NOARGS, "The number of the pass that begins."},
+    {"take_walk", (PyCFunction)door_take_walk, METH_NOARGS, "What was found of the graph of the pass that begins, or None."},
+    {"take_ran", (PyCFunction)door_take_ran, METH_NOARGS, "The passes that ran here and have not been taken yet."},
+    {"compiles", (PyCFunction)door_compiles, METH_NOARGS, "Code may be compiled from now on."},
+    {NULL},
+};
+static PyGetSetDef door_getset[] = {
+    {"is_idle", (getter)door_is_idle, NULL, "Whether no pass runs here.", NULL},
+    {"runs", (getter)door_runs, NULL, "Whether a pass runs here of which Python knows nothing.", NULL},
+    {NULL},
+};
+static PyType_Slot door_slots[] = {
+    {Py_tp_doc, "RunBackward(function, engine, ...): the engine's run_backward, recorded."},
+    {Py_tp_new, door_new}, {Py_tp_dealloc, door_dealloc}, {Py_tp_traverse, door_traverse},
+    {Py_tp_clear, door_clear}, {Py_tp_call, door_call}, {Py_tp_methods, door_methods}, {Py_tp_getset, door_getset},
+    {0, NULL},
+};
+static PyType_Spec door_spec = {"tracer.capture._core.RunBackward", sizeof(RunBackward), 0, COLLECTED, door_slots};
