@@ -139,9 +139,6 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
         return NULL;
     }
     if (op->action == IGNORE) goto just_call;
-    int64_t begin = clock_ns();
-    long long low = call_int(sequence_fn);
-    if (low < 0) PyErr_Clear();
     if (op->action == GET_GRAD) {
         /* nothing to tell unless somebody reads it of a tensor that is no leaf */
         result = PyObject_Call(function, own_args, kwargs);
@@ -150,6 +147,9 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
             result = tell(op->before, op->after, own_args, result);
         goto done;
     }
+    int64_t begin = clock_ns();
+    long long low = call_int(sequence_fn);
+    if (low < 0) PyErr_Clear();
     Leaf *leaf = NULL;
     int is_cut = op->action >= CUT_DATA, simple = 0;
     if (is_cut) leaf = simple_cut(self, own_args, kwargs);
