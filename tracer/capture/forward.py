@@ -112,6 +112,7 @@ class Operations:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._made: dict[int, tuple[OurRef, int]] = {}
+        self._most_made = 2048
         self._names: dict[int, str] = {}
         self.severed = Severed()
         self.modes = GradModes(session)
@@ -499,9 +500,10 @@ class Operations:
         return TensorRef(meta_of(tensor), made_by, state.id if state is not None else None, name)
 
     def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
-        if len(self._made) > 8192:
+        if len(self._made) > self._most_made:
             for key in [key for key, held in self._made.items() if held[0]() is None]:
                 del self._made[key]
+            self._most_made = max(2048, 2 * len(self._made))
         self._made[id(tensor)] = (OurRef(tensor), seq)
         return TensorRef(meta_of(tensor), seq)
 
