@@ -20,6 +20,7 @@ from figures import read_figures
 from tables import comparison
 
 HERE = Path(__file__).parent
+INTERRUPTED = 130
 PARTS = {
     "overhead": ["--seconds", "80"],
     "extraction": [],
@@ -50,7 +51,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(asked.json or Path(folder, "figures.json"))
         options = QUICK if asked.quick else PARTS
-        status = max(run(part, [*options[part], "--json", str(file)]) for part in asked.only)
+        status = 0
+        for part in asked.only:
+            status = max(status, run(part, [*options[part], "--json", str(file)]))
+            if status == INTERRUPTED:
+                break
         sys.stdout.write("\n\n" + "\n\n".join(comparison(read_figures(file))) + "\n")
     return status
 
@@ -64,7 +69,7 @@ def run(part: str, options: list[str]) -> int:
         status = process.wait()
     except KeyboardInterrupt:
         process.wait()  # which the terminal has interrupted too
-        raise SystemExit(130) from None
+        return INTERRUPTED
     if status:
         sys.stdout.write(f"{part} ended with status {status}\n")
     return status

@@ -154,7 +154,7 @@ def _measure_apart(
             timer.start()
         found = 0
         try:
-            for line in process.stdout or ():
+            for line in _lines_of(process):
                 found += 1
                 yield Measured(**json.loads(line))
         finally:
@@ -166,6 +166,16 @@ def _measure_apart(
     if not found:
         for watcher in watchers:
             yield Measured(name, watcher, failure=_failure(process.returncode, limit, said))
+
+
+def _lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
+    """What a process prints, up to its end though Ctrl-C, which it hears too, comes before that."""
+    assert process.stdout is not None
+    try:
+        yield from iter(process.stdout.readline, "")
+    except KeyboardInterrupt:
+        yield from iter(process.stdout.readline, "")
+        raise
 
 
 def _failure(status: int, limit: float | None, said: list[str]) -> str:
@@ -197,17 +207,17 @@ def _measure_in_turns(
     block = max(1, round(BLOCK_S / plain))
     samples = {watcher: _Samples() for watcher in watchers}
     deadline = time.monotonic() + asked.seconds
-    rounds = 0
-    try:
-        for number in range(MOST_ROUNDS):
-            if number >= asked.rounds and time.monotonic() > deadline:
-                break
-            for watcher in _rotated(list(watchers), number):
+    rounds, stopped = 0, threading.Event()  # an exception could be lost in what is being watched
+    signal.signal(signal.SIGINT, lambda number, frame: stopped.set())
+    while rounds < MOST_ROUNDS and (rounds < asked.rounds or time.monotonic() < deadline):
+        for watcher in _rotated(list(watchers), rounds):
+            if not stopped.is_set():
                 _sample(workload, watchers[watcher], block, samples[watcher])
-            rounds += 1
-    except KeyboardInterrupt:
-        if not rounds:
-            return []
+        if stopped.is_set():
+            break
+        rounds += 1
+    if not rounds:
+        return []
     base = samples["untraced"].steps[:rounds]
     return [
         _summary(name, watcher, each, [a / b for a, b in zip(each.steps, base, strict=False)])

@@ -16,6 +16,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--programs", type=int, default=500, help="how many random programs to try (500)"
     )
     parser.addoption(
+        "--every-bound", action="store_true", help="record a million nodes, not a twentieth of them"
+    )
+    parser.addoption(
         "--every-operation", action="store_true", help="try each operation of PyTorch, not a fifth"
     )
 

@@ -92,6 +92,23 @@ def outrun_the_disk(path: Path) -> None:
         flag.unlink()
 
 
+def run_many(path: Path) -> None:
+    """Print how many nodes ran, and by how much memory grew at most while they were recorded."""
+    weight = torch.randn(64, requires_grad=True)
+
+    def step() -> None:
+        branches = [torch.tanh(weight * (k / 1000)).mean() for k in range(1000)]
+        torch.stack(branches).sum().backward()
+
+    step()
+    before, most = resident(), 0
+    with tracer.trace(path) as trace:
+        for _ in range(1 + int(os.environ["NODES"]) // 3000):
+            step()
+            most = max(most, resident())
+    print(sum(one.node_count for one in trace.passes), most - before)
+
+
 def run_long(path: Path) -> None:
     """Print how much memory a recording takes after many passes, and after many more."""
     weight = torch.ones(3, requires_grad=True)
@@ -122,4 +139,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     {function.__name__: function for function in (
         kill_half_way, fill_the_disk, outgrow_a_limit, outrun_the_disk, run_long, run_ever_new,
+        run_many,
     )}[sys.argv[1]](Path(sys.argv[2]))  # fmt: skip

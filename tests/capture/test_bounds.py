@@ -71,6 +71,17 @@ def test_memory_does_not_grow_over_1_600_structures(tmp_path: Path) -> None:
     assert len(load(path).record.passes) == 20
 
 
+def test_a_node_takes_300_bytes_at_most_and_a_million_64_megabytes_of_memory(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    nodes = 1_000_000 if request.config.getoption("--every-bound") else 50_000
+    path = tmp_path / "run.trace"
+    ran, grown = map(int, run("run_many", path, NODES=str(nodes)).stdout.split())
+    assert ran >= nodes
+    assert path.stat().st_size / ran < 300
+    assert grown < 64_000_000
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB, which only root can make."""

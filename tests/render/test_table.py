@@ -152,6 +152,22 @@ def test_a_summary_of_too_many_events_says_how_far_it_read(monkeypatch: pytest.M
     ]
 
 
+def test_of_too_many_events_no_grad_is_said_to_be_none_that_was_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trace = no_grad()
+    other = replace(trace.leaves[1], id=99, name="other")
+    trace = replace(trace, leaves={**trace.leaves, 99: other})
+    assert "  other  (" in printed(trace)
+    assert ".grad not among" not in printed(trace)
+    for module in (table, left_at_the_end):
+        monkeypatch.setattr(module, "FIRST_EVENTS", 2)
+        monkeypatch.setattr(module, "LAST_EVENTS", 4)
+    (line,) = (line for line in printed(trace).splitlines() if "other" in line)
+    assert ".grad not among what was read" in line
+    assert "None" not in line
+
+
 def test_an_empty_trace_has_a_summary() -> None:
     assert printed(TraceRecord()) == "a recording\n\n0 passes · 0 graphs · 0 leaves · 0 events\n"
 

@@ -246,6 +246,8 @@ def _leaf_row(leaves: Sequence[Leaf], seen: Seen) -> Row:
     told = {what: f"{what} {_times(seen, count)}" for what, count in said.items() if count}
     ledger = [told[what] for what in ("cleared", "changed") if what in told]
     name = leaf.name or "(no name)"
+    if seen.cut_short and leaf.id not in seen.leaves:
+        return name, words.meta(leaf.meta), "", ".grad not among what was read", "", "", ""
     return (
         f"{name} ×{len(leaves):,}" if len(leaves) > 1 else name,
         words.meta(leaf.meta),
