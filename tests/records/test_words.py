@@ -173,3 +173,11 @@ def test_nodes_alike_share_a_title_with_the_turns_that_all_of_them_were_in() -> 
     titles = words.Titles(replace(graph, nodes=tuple(nodes)))
     assert titles.shared([0]) == titles[0] == "x[epoch=1, t=0] = x * a"
     assert titles.shared([0, 1, 2]) == "x[epoch=1] = x * a"
+
+
+def test_what_a_call_of_zero_grad_wrote_is_told_by_that_name() -> None:
+    by_call = Site(1, "train.py", 9, "main", "self.optimizer.zero_grad(set_to_none=False)")
+    by_hand = replace(by_call, expression="w.grad.zero_()")
+    assert words.writer("zero_", by_call) == "zero_grad"
+    assert words.writer("zero_", by_hand) == "zero_"
+    assert words.writer(".grad =", None) == ".grad ="

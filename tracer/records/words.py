@@ -338,6 +338,12 @@ def op_name(node: Node) -> str:
     return _BACKWARD.sub("", node.name) or node.name
 
 
+def writer(how: str, site: Site | None) -> str:
+    """What wrote to a leaf: `zero_grad` where a call of it did, else as the event says."""
+    called = site is not None and site.expression.partition("(")[0].endswith(".zero_grad")
+    return "zero_grad" if called else how
+
+
 def place(site: Site | None, *, beside: str = "") -> str:
     """`line 7`, or `model.py:7` in another file than `beside`; nothing where it is not known."""
     if site is None:

@@ -112,4 +112,5 @@ def _entry(trace: TraceRecord, event: Write, main: str) -> Entry:
         return Entry(f"{name}.grad", "accumulated", change, place, ran.id)
     subject = f"{name}.grad" if isinstance(event, GradWrite) else name
     place = words.place(event.site, beside=main)
-    return Entry(subject, event.how, words.change(event.before, event.after), place, event.pass_id)
+    change = words.change(event.before, event.after)
+    return Entry(subject, words.writer(event.how, event.site), change, place, event.pass_id)

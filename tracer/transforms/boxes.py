@@ -202,7 +202,7 @@ def _leaf_detail(node: Node, story: LeafStory | None) -> str:
 
 def _by(scene: Scene, how: str, site: Site | None) -> str:
     """`(.grad = line 9)`: what wrote, and where."""
-    return f"({' '.join(part for part in (how, scene.place(site)) if part)})"
+    return f"({' '.join(part for part in (words.writer(how, site), scene.place(site)) if part)})"
 
 
 def not_zeroed(scene: Scene, story: LeafStory) -> str:
