@@ -1,6 +1,6 @@
 """All benchmarks, one after the other; their figures in one file, and as tables in the end.
 
-    python benchmarks --json benchmarks/figures.json     # what `make bench` does: half an hour
+    python benchmarks --json benchmarks/figures.json     # what `make bench` does: 35 minutes
     python benchmarks --quick                            # only to see that all of them run
     python benchmarks --only overhead writing
 
@@ -22,12 +22,12 @@ from tables import comparison
 HERE = Path(__file__).parent
 INTERRUPTED = 130
 PARTS = {
-    "overhead": ["--seconds", "80"],
+    "overhead": ["--seconds", "60", "--rounds", "4"],
     "extraction": [],
     "writing": [],
     "kernels": [],
     "reading": [],
-    "draw": ["--limit", "20"],
+    "draw": ["--nodes", "1000", "10000", "100000", "--limit", "20"],
 }
 QUICK = {
     "overhead": ["--workloads", "tiny SGD", "--rounds", "2", "--seconds", "1", "--limit", "10"],

@@ -26,7 +26,7 @@ from workloads import WORKLOADS, make
 
 import tracer
 
-SMALL = ("tiny SGD", "MLP", "LSTM", "wide", "Llama")
+SMALL = ("tiny SGD", "MLP", "LSTM", "wide")
 """Those that reach a million nodes in sensible time."""
 WARM = 3
 WIDTHS = (12, -10, -10, -8, -8, -10, -10, -10, -10)
