@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from types import (
     BuiltinFunctionType,
@@ -63,10 +63,10 @@ def find_reader(kind: type) -> Reader | None:
     return lambda value: (*attributes_of(value), *_read_slots(value, slots))
 
 
-def attributes_of(value: object) -> Iterator[Part]:
+def attributes_of(value: object, but: Container[object] = ()) -> Iterator[Part]:
     """Read the attributes that an object holds in its `__dict__`, with the step `.name`."""
     for name, part in entries_of(namespace_of(value)):
-        if is_name(name):
+        if type(name) is str and name not in but and is_name(name):
             yield f".{name}", part
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,7 @@ from torch import Tensor
 from tracer.capture import structure
 from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
+from tracer.records.collection import no_collection
 from tracer.records.graph import Graph, NodeKind
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ class GraphBook:
         graph = self.by_structure.pop(key, None)
         is_new = graph is None
         if graph is None:
-            with _no_collection():
+            with no_collection():
                 graph = self._read(walk, leaves)
         self.by_structure[key] = graph
         if 1 not in self.custom_nodes(graph):
@@ -143,19 +141,6 @@ class GraphBook:
             site, session.op_name(op), session.modules.ref(module), call, names, note,
             session.loops.at(site, call, under_way),
         )  # fmt: skip
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Hold the garbage collector: all that is read of a new structure stays, and it would look
-    through it again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _renumbered(signed: bytes, anew: dict[int, int]) -> bytes:

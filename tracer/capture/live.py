@@ -26,6 +26,7 @@ from tracer.capture.structure import (
     read_graph,
     root_edges,
 )
+from tracer.records.collection import no_collection
 from tracer.records.graph import Graph
 
 
@@ -36,7 +37,7 @@ def walk_graph(outputs: Sequence[object]) -> Graph:
     what they made. While a trace is recorded, lines, operations and modules are known too. Raises
     TypeError where there is no tensor, ValueError where none of them requires grad.
     """
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch(), no_collection():
         roots = _roots_of(list(_tensors_in(outputs)))
         walk = _walk(roots)
         make_room(len(walk.fns))

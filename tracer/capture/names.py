@@ -33,7 +33,7 @@ _TO_PART = 4
 _TO_LOOP_VARIABLE = 7
 _DISTANCES = _TO_LOOP_VARIABLE + _TO_PART * _DEEPEST + _TO_PARAMETER + 1
 
-_MODULE_INTERNALS = frozenset(f".{name}" for name in nn.Module().__dict__)
+_MODULE_INTERNALS = frozenset(nn.Module().__dict__)
 _WRAPPER = "_orig_mod"
 
 
@@ -224,7 +224,8 @@ class _Search:
     def run(self) -> dict[int, str]:
         """Search until every tensor has a name or the limits are reached."""
         for distance, entries in enumerate(self._at):
-            for path, value, depth in entries:
+            rest = [entry for entry in entries if not self._is_named(*entry[:2])]
+            for path, value, depth in rest:
                 if not self._wanted:
                     return self._names
                 self._visit(path, value, depth, distance)
@@ -240,9 +241,6 @@ class _Search:
             self._at[distance].append((path, value, depth))
 
     def _visit(self, path: str, value: object, depth: int, distance: int) -> None:
-        if id(value) in self._wanted:
-            self._name(path, value)
-            return
         if id(value) in self._seen:
             return
         self._seen[id(value)] = value
@@ -260,9 +258,11 @@ class _Search:
                 return
             self._enter(path + step, part, depth + 1, distance + _TO_PART)
 
-    def _name(self, path: str, value: object) -> None:
-        for key in self._wanted.pop(id(value), ()):
-            self._names[key] = path
+    def _is_named(self, path: str, value: object) -> bool:
+        """Name a value that is wanted; no other that is as near needs to be looked into for it."""
+        keys = self._wanted.pop(id(value), ())
+        self._names.update(dict.fromkeys(keys, path))
+        return bool(keys)
 
     def _walk_modules(self, path: str, module: object, depth: int, distance: int) -> None:
         """Enter what a module and those below it hold; parameters as PyTorch names them."""
@@ -272,8 +272,7 @@ class _Search:
             if id(module) in self._wanted:
                 self._enter(path, module, depth, distance + _TO_PARAMETER)
             self._enter_parameters(path, module, depth, distance)
-            own = (part for part in attributes_of(module) if part[0] not in _MODULE_INTERNALS)
-            self._enter_parts(path, own, depth, distance)
+            self._enter_parts(path, attributes_of(module, _MODULE_INTERNALS), depth, distance)
             rest.extend(reversed(list(self._children_of(path, module))))
 
     def _children_of(self, path: str, module: object) -> Iterator[Part]:
@@ -296,8 +295,7 @@ class _Search:
         for number, group in enumerate(groups if type(groups) is list else ()):
             parameters = group.get("params") if type(group) is dict else None
             for index, tensor in enumerate(parameters if type(parameters) is list else ()):
-                if id(tensor) in self._wanted:
-                    self._name(f"{path}.param_groups[{number}]['params'][{index}]", tensor)
+                self._is_named(f"{path}.param_groups[{number}]['params'][{index}]", tensor)
 
     def _reader_of(self, value: object) -> Reader | None:
         kind = type(value)

@@ -11,9 +11,9 @@ from tracer.cli import terminal
 from tracer.cli.files import check_folder, open_trace
 from tracer.cli.progress import working
 from tracer.cli.view_options import view_options
+from tracer.records.collection import no_collection
 from tracer.records.gaps import gaps_of
 from tracer.records.view import View
-from tracer.transforms.collection import no_collection
 
 EPILOG = """\b
 Examples:

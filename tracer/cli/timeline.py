@@ -12,8 +12,8 @@ from tracer.cli import terminal
 from tracer.cli.files import check_folder, open_trace
 from tracer.cli.selecting import filters, read_passes
 from tracer.errors import NotInTraceError
+from tracer.records.collection import seldom_collection
 from tracer.records.picking import Selection, nothing_matches
-from tracer.transforms.collection import seldom_collection
 
 EPILOG = """\b
 Examples:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from tracer.records import words
+from tracer.records.collection import no_collection
 from tracer.records.diagram import Diagram
 from tracer.records.passes import find_pass
 from tracer.records.trace import TraceRecord
@@ -14,7 +15,6 @@ from tracer.render.dot import to_dot
 from tracer.render.fonts import missing_scripts
 from tracer.render.mermaid import to_mermaid
 from tracer.render.picture import LayoutError, LayoutTimeoutError, draw_dot, format_of
-from tracer.transforms.collection import no_collection
 from tracer.transforms.diagram import diagram
 
 _FEWEST = 4

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tracer.records import words
+from tracer.records.collection import no_collection
 from tracer.records.diagram import Arrow, Box, Diagram, Role, State, Title
 from tracer.records.events import GradRead, HookRemoved
 from tracer.records.graph import Graph, Site
@@ -15,7 +16,6 @@ from tracer.records.trace import TraceRecord
 from tracer.records.view import View
 from tracer.transforms.boxes import node_box
 from tracer.transforms.chains import Chains, edge_arrow
-from tracer.transforms.collection import no_collection
 from tracer.transforms.cuts import CutPicture, draw_cuts
 from tracer.transforms.fold import fold
 from tracer.transforms.folded import Drawing, draw_folded

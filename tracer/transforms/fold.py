@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import replace
 
+from tracer.records.collection import no_collection
 from tracer.records.graph import Graph
 from tracer.records.view import View
 from tracer.transforms.assembly import assemble
 from tracer.transforms.belonging import unit_paths
-from tracer.transforms.collection import no_collection
 from tracer.transforms.find import in_module, no_such_name
 from tracer.transforms.focus import Part, cut_out
 from tracer.transforms.folding import Folding
