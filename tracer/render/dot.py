@@ -118,7 +118,7 @@ def _add_region(
 
 def _region_label(region: Region) -> str:
     title = f"<B>{_text(region.title)}</B>"
-    repeat = f"×{region.repeat}" if region.repeat > 1 else ""
+    repeat = f"×{region.repeat:,}" if region.repeat > 1 else ""
     more = "".join(f"&#160; {_text(part)}" for part in (region.detail, repeat) if part)
     return _table([_row(title + more, theme.SMALL_SIZE, theme.FAINT_INK)])
 
@@ -161,7 +161,7 @@ def _title_row(box: Box, line: Line, circled: bool) -> str:
     if line.role is LineRole.TITLE:
         title = f"<B>{title}</B>"
     if box.repeat > 1:
-        title += f" ×{box.repeat}"
+        title += f" ×{box.repeat:,}"
     mark = ""
     if box.step is not None:
         step = _CIRCLED[box.step - 1] if circled else f"#{box.step}"

@@ -80,7 +80,7 @@ def _head(diagram: Diagram) -> Iterator[str]:
 
 
 def _region(region: Region, boxes: dict[str, Box], indent: str) -> Iterator[str]:
-    repeat = f"×{region.repeat}" if region.repeat > 1 else ""
+    repeat = f"×{region.repeat:,}" if region.repeat > 1 else ""
     title = " ".join(filter(None, (region.title, region.detail, repeat)))
     yield f'{indent}subgraph r_{region.id}["{_text(title)}"]'
     for below in region.regions:
@@ -91,7 +91,7 @@ def _region(region: Region, boxes: dict[str, Box], indent: str) -> Iterator[str]
 
 
 def _box(box: Box, indent: str) -> str:
-    repeat = f" ×{box.repeat}" if box.repeat > 1 else ""
+    repeat = f" ×{box.repeat:,}" if box.repeat > 1 else ""
     step = f"  #{ord('#')};{box.step}" if box.step is not None else ""
     first, *others = box.lines
     lines = [f"<b>{_text(first.text + repeat)}</b>{step}", *map(_line, others)]

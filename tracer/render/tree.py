@@ -282,7 +282,7 @@ class _Tree:
 
 def _title(box: Box) -> str:
     title = words.one_line(box.lines[0].text) if box.lines else ""
-    return f"{title} ×{box.repeat}" if box.repeat > 1 else title
+    return f"{title} ×{box.repeat:,}" if box.repeat > 1 else title
 
 
 def _said(line: Line) -> Text:
@@ -296,7 +296,7 @@ def _flow_style(arrow: Arrow) -> str:
 
 
 def _region_title(region: Region) -> str:
-    times = f"×{region.repeat}" if region.repeat > 1 else ""
+    times = f"×{region.repeat:,}" if region.repeat > 1 else ""
     return words.one_line(" ".join(filter(None, (region.title, region.detail, times))))
 
 
