@@ -114,4 +114,4 @@ static PyType_Slot around_slots[] = {
     {Py_tp_members, around_members}, {0, NULL},
 };
 static PyType_Spec around_spec = {
-    "tracer.capture._core.Around", sizeof(Around), 0, COLLECTED, around_slots};
+    "tracer.capture._core.Around", sizeof(Around), 0, COLLECTED | Py_TPFLAGS_BASETYPE, around_slots};

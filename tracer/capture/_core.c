@@ -18,6 +18,8 @@
  * _mode.h        ModeCore: the entry point of a TorchFunctionMode
  * _modules.h     ModuleStack: which `nn.Module` runs, and which of its calls
  * _overrides.h   Unoverridden: answers PyTorch as if our mode were not there
+ * _modeless.h    Modeless: a function that runs while our mode is off
+ * _runs.h        RunCount: how many runs were entered, and which pass runs where the caller is
  * _door.h        RunBackward: the recording of an engine run
  * _walk.h        the walk over a graph before a pass, and a probe on each of its nodes
  *
@@ -194,6 +196,8 @@ static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
 #include "_mode.h"
 #include "_modules.h"
 #include "_overrides.h"
+#include "_modeless.h"
+#include "_runs.h"
 
 static PyObject *leaf_probe_type, *node_probe_type;
 
@@ -247,7 +251,15 @@ static int find_in_torch(void)
     frame_callback = in_torch("_C._dynamo.eval_frame.get_eval_frame_callback");
     cuda = in_torch("cuda");
     capturing_fn = in_torch("cuda.is_current_stream_capturing");
-    if (inference_fn && count_modes && count_dispatch_modes && cuda && capturing_fn) return 0;
+    mode_at = in_torch("_C._get_function_stack_at");
+    pop_mode = in_torch("_C._pop_torch_function_stack");
+    push_mode = in_torch("_C._push_on_torch_function_stack");
+    stash_fn = in_torch("_C._stash_obj_in_tls");
+    stashed_fn = in_torch("_C._get_obj_in_tls");
+    is_stashed_fn = in_torch("_C._is_key_in_tls");
+    if (inference_fn && count_modes && count_dispatch_modes && cuda && capturing_fn && mode_at && pop_mode &&
+        push_mode && stash_fn && stashed_fn && is_stashed_fn)
+        return 0;
     PyErr_SetString(PyExc_ImportError, "this torch lacks what the compiled core asks of it");
     return -1;
 }
@@ -322,6 +334,7 @@ PyMODINIT_FUNC PyInit__core(void)
     s_requires_grad = PyUnicode_InternFromString("requires_grad");
     s_retains_grad = PyUnicode_InternFromString("retains_grad");
     s_is_leaf = PyUnicode_InternFromString("is_leaf");
+    s_tracer_pass = PyUnicode_InternFromString("tracer pass");
     s_is_view = PyUnicode_InternFromString("_is_view");
     s_next_functions = PyUnicode_InternFromString("next_functions");
     s_sequence_nr = PyUnicode_InternFromString("_sequence_nr");
@@ -335,11 +348,15 @@ PyMODINIT_FUNC PyInit__core(void)
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
         {"Leaf", &leaf_spec}, {"Book", &book_spec}, {"LeafProbe", &leaf_probe_spec},
         {"ModuleCall", &call_spec}, {"ModulePath", &path_spec}, {"ModuleStack", &stack_spec},
-        {"Unoverridden", &unoverridden_spec}, {"RunBackward", &door_spec},
+        {"Unoverridden", &unoverridden_spec}, {"RunCount", &count_spec}, {"RunBackward", &door_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);
         if (!type || PyModule_AddObject(module, types[i].name, type) < 0) return NULL;
+        if (types[i].spec == &around_spec) {
+            PyObject *modeless = PyType_FromSpecWithBases(&modeless_spec, type);
+            if (!modeless || PyModule_AddObject(module, "Modeless", modeless) < 0) return NULL;
+        }
         if (types[i].spec == &state_spec) pass_state_type = type;
         if (types[i].spec == &probe_spec) node_probe_type = type;
         if (types[i].spec == &leaf_probe_spec) leaf_probe_type = type;

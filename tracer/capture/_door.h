@@ -19,6 +19,8 @@ typedef struct {
     PyObject *plain;       /* dict: structure -> Graph, of those without user code */
     PyObject *signatures;  /* dict of walks */
     PyObject *running;     /* dict of the passes that run the other way */
+    PyObject *tasks;       /* dict: the engine's number for a run -> the pass, of these */
+    RunCount *counter;
     PyObject *lock;
     PyObject *hooked;      /* tuple of dicts: what is known of hooks of tensors; all empty where there are none */
     PyObject *entry;       /* the code of the function through which PyTorch enters the engine */
@@ -56,6 +58,7 @@ static int door_traverse(RunBackward *self, visitproc visit, void *arg)
     Py_VISIT(self->plain);
     Py_VISIT(self->signatures);
     Py_VISIT(self->running);
+    Py_VISIT(self->tasks);
     Py_VISIT(self->lock);
     Py_VISIT(self->hooked);
     Py_VISIT(self->claim);
@@ -97,6 +100,8 @@ static int door_clear(RunBackward *self)
     Py_CLEAR(self->plain);
     Py_CLEAR(self->signatures);
     Py_CLEAR(self->running);
+    Py_CLEAR(self->tasks);
+    Py_CLEAR(self->counter);
     Py_CLEAR(self->lock);
     Py_CLEAR(self->hooked);
     Py_CLEAR(self->entry);
@@ -109,15 +114,15 @@ static void door_dealloc(PyObject *self) { free_object(self, (inquiry)door_clear
 
 static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"function", "engine", "mode", "graphs", "plain", "signatures", "running", "lock", "hooked",
+    static char *names[] = {"function", "engine", "mode", "graphs", "plain", "signatures", "running", "tasks", "counter", "lock", "hooked",
                             "entry", "first_nr", "pid", "is_open", NULL};
-    PyObject *function, *engine, *mode, *graphs, *plain, *signatures, *running, *lock, *hooked, *entry;
+    PyObject *function, *engine, *mode, *graphs, *plain, *signatures, *running, *tasks, *counter, *lock, *hooked, *entry;
     unsigned long long first_nr;
     long pid;
     int is_open;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!OO!OKlp", names, &function, &engine, &mode, &PyDict_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!O!OOO!OKlp", names, &function, &engine, &mode, &PyDict_Type,
                                      &graphs, &PyDict_Type, &plain, &PyDict_Type, &signatures, &PyDict_Type, &running,
-                                     &lock, &PyTuple_Type, &hooked, &entry, &first_nr, &pid, &is_open))
+                                     &PyDict_Type, &tasks, &counter, &lock, &PyTuple_Type, &hooked, &entry, &first_nr, &pid, &is_open))
         return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     RunBackward *self = (RunBackward *)make(type, 0);
@@ -129,6 +134,8 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->plain = Py_NewRef(plain);
     self->signatures = Py_NewRef(signatures);
     self->running = Py_NewRef(running);
+    self->tasks = Py_NewRef(tasks);
+    self->counter = (RunCount *)Py_NewRef(counter);
     self->lock = Py_NewRef(lock);
     self->hooked = Py_NewRef(hooked);
     self->entry = Py_NewRef(entry);
@@ -435,13 +442,6 @@ static int prepare_here(RunBackward *self, Asked *asked)
     return 0;
 }
 
-static int tell_number(RunBackward *self)
-{
-    PyObject *done = PyObject_CallMethod(self->engine, "enters", "I", self->state->id);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
-}
-
 static int begin_here(RunBackward *self, Asked *asked)
 {
     Mode *mode = self->mode;
@@ -457,7 +457,10 @@ static int begin_here(RunBackward *self, Asked *asked)
     self->thread = tape_thread(mode->tape);
     mode->now[self->thread].pass = self->state->id;
     self->begin = clock_ns() - mode->tape->origin;
-    if (put_bare(mode->tape, PASS_BEGIN, self->state->id) == 0 && tell_number(self) == 0) return 1;
+    if (put_bare(mode->tape, PASS_BEGIN, self->state->id) == 0 && enter_pass(self->state->id) == 0) {
+        run_enters(self->counter);
+        return 1;
+    }
     drop_pass(self);
     return -1;
 }
@@ -544,7 +547,8 @@ static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
     int failed = 0;
     if (is_plain) {
         self->stage = CHANGING;
-        failed = call_method(self->engine, "leaves") < 0 || end_here(self) < 0;
+        self->counter->inside--;
+        failed = enter_pass(0) < 0 || end_here(self) < 0;
         if (failed) drop_pass(self);
     } else {
         failed = !self->live && call_method(self->engine, "take_over") < 0;
@@ -597,13 +601,25 @@ static PyObject *door_call(RunBackward *self, PyObject *args, PyObject *kwargs)
 
 /* ---------------------------------------------------------------- what Python asks */
 
+/* Whether an engine run is the pass that runs here, as Engine.claim has it; -1 with an exception. */
+static int claims_here(RunBackward *self, PyObject *task)
+{
+    int known = PyDict_Contains(self->tasks, task);
+    if (known) return known < 0 ? -1 : 0;
+    int here = is_pass_here(self->state->id);
+    if (here == 1) run_began(self->counter, PyLong_AsLongLong(task));
+    return PyErr_Occurred() ? -1 : here;
+}
+
 /* claim(state, task) -> whether the run that the engine numbers `task` is the pass that runs here. */
 static PyObject *door_claim(RunBackward *self, PyObject *args)
 {
     PyObject *state, *task;
     if (!PyArg_ParseTuple(args, "OO", &state, &task)) return NULL;
-    int here = (PyObject *)self->state == state && !self->live;
-    return PyObject_CallMethod(self->engine, here ? "claims" : "claim", "OO", state, task);
+    if ((PyObject *)self->state != state || self->live)
+        return PyObject_CallMethod(self->engine, "claim", "OO", state, task);
+    int here = claims_here(self, task);
+    return here < 0 ? NULL : PyBool_FromLong(here);
 }
 
 static PyObject *door_begun(RunBackward *self, PyObject *unused)

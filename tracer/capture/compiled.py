@@ -147,7 +147,7 @@ class CompiledRegions:
 
     def _before_conversion(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         self._session.put_originals()
-        self._session.engine.counter.forget()  # the compiler runs the engine itself, unseen
+        self._session.engine.counter.count.forget()  # the compiler runs the engine itself, unseen
         return True
 
     def _after_conversion(self, token: Any, result: object, error: BaseException | None) -> None:

@@ -296,8 +296,9 @@ class Engine:
         graphs, recorder = session.graphs, session.recorder
         self.door = RunBackward(
             run_backward, self, session.mode, graphs.by_structure, graphs.plain, graphs.signatures,
-            self._running, recorder.lock, session.hooks.tensors.known(),
-            _engine_run_backward.__code__, session.first_sequence_nr, recorder.pid, may_run_there,
+            self._running, self._tasks, self.counter.count, recorder.lock,
+            session.hooks.tensors.known(), _engine_run_backward.__code__, session.first_sequence_nr,
+            recorder.pid, may_run_there,
         )  # fmt: skip
         recorder.collect = self.collect
         return self.door
@@ -321,7 +322,7 @@ class Engine:
         if pass_here() != state.id:
             return False
         self._tasks[task] = state.id
-        self.counter.began(task)
+        self.counter.count.began(task)
         return True
 
     # ---- passes that run in the core alone
@@ -367,23 +368,6 @@ class Engine:
         if ran:
             self._session.recorder.writer.ran(ran)
 
-    def enters(self, number: int) -> None:
-        """A pass begins in the core alone."""
-        self.counter.enter()
-        enter_pass(number)
-
-    def leaves(self) -> None:
-        """The pass that ran in the core alone ends."""
-        self.counter.leave()
-        enter_pass(None)
-
-    def claims(self, state: Any, task: int) -> bool:
-        """Whether an engine run is the pass that runs in the core alone, as `claim` has it."""
-        if task in self._tasks or pass_here() != state.id:
-            return False
-        self.counter.began(task)
-        return True
-
     def round_ends(self) -> None:
         """The outermost pass, which ran in the core alone, has ended."""
         deferred = self._session.recorder.deferred
@@ -392,7 +376,8 @@ class Engine:
         self._session.round_ends()
 
     def look(self) -> None:
-        """See whether there is enough to write."""
+        """See whether there is enough to write, or much to forget."""
+        self._session.forget_gone()
         self._session.recorder.flush_if_due()
 
     def could_not_record(self, error: BaseException | None) -> None:
@@ -408,7 +393,7 @@ class Engine:
     ) -> LivePass | Unfollowed | Skipped | None:
         """A run begins: make the pass and put its probes in place."""
         session = self._session
-        self.counter.enter()
+        self.counter.count.enter()
         if not session.is_on():
             self.unrecorded += bool(session.recorder.failed) and session.is_mine()
             return None
@@ -431,7 +416,7 @@ class Engine:
     ) -> None:
         """A run ended: enter what happened and take the probes away."""
         session = self._session
-        self.counter.leave()
+        self.counter.count.leave()
         if live is None:
             return
         if isinstance(live, Skipped):
@@ -563,6 +548,7 @@ class Engine:
         recorder.waiting.record(_ended(live, end_ns, error))
         if not self._running:
             session.round_ends()
+            session.forget_gone()
         recorder.flush_if_due()
 
     def _leave(self, live: LivePass) -> None:

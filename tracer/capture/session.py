@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from tracer.capture import structure
 from tracer.capture.births import Births
 from tracer.capture.compiled import CompiledRegions
-from tracer.capture.core import Around, ModeCore, read_with
+from tracer.capture.core import Around, ModeCore, Modeless, read_with
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.forward import Operations
 from tracer.capture.functions import code_of, innermost
@@ -179,7 +179,10 @@ class Session:
             (torch.autograd, "grad"),
         ):
             call = owner.__dict__[name]
-            self.replace(owner, name, Around(call, self._before_backward, self._after_backward))
+            changed = Modeless(
+                call, self._before_backward, self._after_backward, self.mode, self._taken_off
+            )
+            self.replace(owner, name, changed)
         self.recomputes.install()
         Overrides(self).install()
         Swaps(self).install()
@@ -428,8 +431,11 @@ class Session:
         self.mode.round += 1
         self.modules.stack.round_ends()
         self.names.round_ends()
-        self.hooks.forget_dead()
         self.rounds.ended()
+
+    def forget_gone(self) -> None:
+        """Drop what is kept of tensors and hooks that are gone, where that has become much."""
+        self.hooks.forget_dead()
         self.ledger.forget_gone()
 
     def likeness(self, outputs: Sequence[Any], walk: structure.Walk) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tracer.capture.core import RunCount
+
 
 class RunCounter:
     """Counts the runs that were entered through Python, to find those that were not.
@@ -17,47 +19,20 @@ class RunCounter:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entered = self._inside = self._alone = 0
-        self._first: int | None = None
-        self._entered_by_first = 0
-
-    def enter(self) -> None:
-        """A run is about to begin, whether or not it will be recorded."""
-        with self._lock:
-            self._entered += 1
-            self._inside += 1
-            self._alone = self._entered if self._inside == 1 else 0
-
-    def leave(self) -> None:
-        """A run has ended."""
-        with self._lock:
-            self._inside -= 1
-
-    def began(self, task: int) -> None:
-        """A run that was entered has this number.
-
-        What other runs have is known where none was under way as it was entered, and none has been
-        entered since: smaller ones.
-        """
-        if self._first is None and self._inside == 1 and self._alone == self._entered:
-            self._first, self._entered_by_first = task, self._entered
-
-    def forget(self) -> None:
-        """Runs may begin that are not entered, and not to be counted as missed: begin anew."""
-        self._first = None
+        self.count: Any = RunCount()
 
     def missed(self, run_backward: Any) -> int:
-        """How many runs since the first recorded one, or since `forget`, were never entered.
+        """How many runs since the first recorded one were never entered, as far as `count` knows.
 
         `run_backward` is the engine's own. It is run once more, in a thread of its own so that no
         sequence number of the caller's is used up, and only where it has run before: its first run
         in a process starts threads, which is a difference to a process that forks.
         """
-        if self._first is None:
+        known: tuple[int, int] | None = self.count.since_first()
+        if known is None:
             return 0
-        seen = self._entered - self._entered_by_first
-        return max(_number_of_a_run(run_backward) - self._first - 1 - seen, 0)
+        first, seen = known
+        return max(_number_of_a_run(run_backward) - first - 1 - seen, 0)
 
 
 def _number_of_a_run(run_backward: Any) -> int:

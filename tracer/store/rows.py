@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from tracer.records.events import Hook, Leaf, Pass
-from tracer.records.graph import Graph, ModuleRef, Node, Site
+from tracer.records.graph import Graph, ModuleRef, Node, Root, Site
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store.columns import (
@@ -134,26 +134,33 @@ class Ran(NamedTuple):
         return self.structure.id
 
 
-def ran_row(run: Ran) -> Row:
-    """A row of `pass`."""
+def pass_rows(runs: Iterable[Pass | Ran], names: Names) -> list[Row]:
+    """The rows of `pass`."""
+    roots: dict[int, str] = {}
+    return [_ran_row(run, roots) if isinstance(run, Ran) else _pass_row(run, names) for run in runs]
+
+
+def _ran_row(run: Ran, known_roots: dict[int, str]) -> Row:
+    number, graph, kind, site, seeds, retain, inputs, thread, begin, end, nodes, leaves = run
+    roots = known_roots.get(graph.id)
+    if roots is None:
+        roots = known_roots[graph.id] = _roots_text(graph.roots)
     return (
-        run.id, run.graph, run.kind, run.site,
-        number_pairs_text((root.node, root.input_nr) for root in run.structure.roots),
-        b"".join(run.seeds), run.retain_graph, 0,
-        None if run.inputs is None else strings_text(run.inputs),
-        run.thread, None, run.begin_ns, run.end_ns, "", "", None, run.node_count, run.leaf_count,
-        "",
+        number, graph.id, kind, site, roots, b"".join(seeds), retain, 0,
+        None if inputs is None else strings_text(inputs),
+        thread, None, begin, end, "", "", None, nodes, leaves, "",
     )  # fmt: skip
 
 
-def pass_row(run: Pass | Ran, names: Names) -> Row:
-    """A row of `pass`."""
-    if isinstance(run, Ran):
-        return ran_row(run)
+def _roots_text(roots: Iterable[Root]) -> str:
+    return number_pairs_text((root.node, root.input_nr) for root in roots)
+
+
+def _pass_row(run: Pass, names: Names) -> Row:
     outcome = run.outcome
     return (
         run.id, run.graph, run.kind, names.site(run.site),
-        number_pairs_text((root.node, root.input_nr) for root in run.roots),
+        _roots_text(run.roots),
         b"".join([encode_entry(seed, names) for seed in run.seeds]),
         run.retain_graph, run.create_graph,
         None if run.inputs is None else strings_text(run.inputs),

@@ -365,7 +365,7 @@ class TraceWriter:
             yield "node", rows.node_rows(graph, self)
             yield "edge", rows.edge_rows(graph)
             yield "root", rows.root_rows(graph)
-        yield "pass", [rows.pass_row(each, self) for each in self._new_passes.values()]
+        yield "pass", rows.pass_rows(self._new_passes.values(), self)
         yield "leaf", [rows.leaf_row(leaf, self) for leaf in self._new_leaves.values()]
         yield "hook", [rows.hook_row(hook, self) for hook in self._new_hooks.values()]
         yield "module", [rows.module_row(module) for module in self._new_modules.values()]

@@ -18,15 +18,17 @@ from tracer.capture.core_in_python.door import RunBackward
 from tracer.capture.core_in_python.known import setup
 from tracer.capture.core_in_python.leaves import Book, Leaf, LeafProbe
 from tracer.capture.core_in_python.mode import ModeCore, Op
+from tracer.capture.core_in_python.modeless import Modeless
 from tracer.capture.core_in_python.modules import ModuleCall, ModulePath, ModuleStack
 from tracer.capture.core_in_python.overrides import Unoverridden
 from tracer.capture.core_in_python.probes import NodeProbe, PassState
+from tracer.capture.core_in_python.runs import RunCount
 from tracer.capture.core_in_python.statistics import read_with
 from tracer.capture.core_in_python.tape import Tape
 from tracer.capture.core_in_python.walk import attach, detach, let_go, register_hook, walk
 
 __all__ = [
-    "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "ModuleCall", "ModulePath", "ModuleStack",
-    "NodeProbe", "Op", "PassState", "RunBackward", "Tape", "Unoverridden", "attach", "detach",
-    "let_go", "read_with", "register_hook", "setup", "walk",
+    "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "Modeless", "ModuleCall", "ModulePath",
+    "ModuleStack", "NodeProbe", "Op", "PassState", "RunBackward", "RunCount", "Tape",
+    "Unoverridden", "attach", "detach", "let_go", "read_with", "register_hook", "setup", "walk",
 ]  # fmt: skip

@@ -1,0 +1,105 @@
+/* RunCount: how many runs of the engine were entered through Python, and where Python says so to whom.
+ * Included by _core.c. */
+
+typedef struct {
+    PyObject_HEAD
+    long long entered, inside, alone;
+    long long first;             /* the number of the first run that is known, -1 while there is none */
+    long long entered_by_first;
+} RunCount;
+
+static PyObject *stash_fn, *stashed_fn, *is_stashed_fn; /* what goes along into the engine's threads */
+static PyObject *s_tracer_pass;
+
+static void run_enters(RunCount *self)
+{
+    self->entered++;
+    self->inside++;
+    self->alone = self->inside == 1 ? self->entered : 0;
+}
+
+static void run_began(RunCount *self, long long task)
+{
+    if (self->first >= 0 || self->inside != 1 || self->alone != self->entered) return;
+    self->first = task;
+    self->entered_by_first = self->entered;
+}
+
+static PyObject *count_enter(RunCount *self, PyObject *unused) { run_enters(self); Py_RETURN_NONE; }
+
+static PyObject *count_leave(RunCount *self, PyObject *unused) { self->inside--; Py_RETURN_NONE; }
+
+static PyObject *count_began(RunCount *self, PyObject *number)
+{
+    long long task = PyLong_AsLongLong(number);
+    if (task == -1 && PyErr_Occurred()) return NULL;
+    run_began(self, task);
+    Py_RETURN_NONE;
+}
+
+static PyObject *count_forget(RunCount *self, PyObject *unused) { self->first = -1; Py_RETURN_NONE; }
+
+/* How many were entered after the first that is known; None while there is none. */
+static PyObject *count_since_first(RunCount *self, PyObject *unused)
+{
+    if (self->first < 0) Py_RETURN_NONE;
+    return Py_BuildValue("LL", self->first, self->entered - self->entered_by_first);
+}
+
+static PyObject *count_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    RunCount *self = (RunCount *)make(type, 0);
+    if (self) self->first = -1;
+    return (PyObject *)self;
+}
+
+static void count_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef count_methods[] = {
+    {"enter", (PyCFunction)count_enter, METH_NOARGS, "A run is about to begin, whether or not it will be recorded."},
+    {"leave", (PyCFunction)count_leave, METH_NOARGS, "A run has ended."},
+    {"began", (PyCFunction)count_began, METH_O,
+     "began(task): a run that was entered has this number. What other runs have is known where none was under way as\n"
+     "it was entered, and none has been entered since: smaller ones."},
+    {"forget", (PyCFunction)count_forget, METH_NOARGS,
+     "Runs may begin that are not entered, and not to be counted as missed: begin anew."},
+    {"since_first", (PyCFunction)count_since_first, METH_NOARGS,
+     "(number of the first run that is known, how many were entered after it), or None."},
+    {NULL},
+};
+static PyType_Slot count_slots[] = {
+    {Py_tp_doc, "RunCount(): counts the runs that were entered through Python."},
+    {Py_tp_new, count_new}, {Py_tp_dealloc, count_dealloc}, {Py_tp_methods, count_methods}, {0, NULL},
+};
+static PyType_Spec count_spec = {"tracer.capture._core.RunCount", sizeof(RunCount), 0, Py_TPFLAGS_DEFAULT, count_slots};
+
+/* Have what runs from here on, engine included, belong to a pass, or with 0 to none; as pass_here.py has it. */
+static int enter_pass(uint32_t pass)
+{
+    PyObject *number = pass ? PyLong_FromUnsignedLong(pass) : Py_NewRef(Py_None);
+    PyObject *done = number ? PyObject_CallFunctionObjArgs(stash_fn, s_tracer_pass, number, NULL) : NULL;
+    Py_XDECREF(number);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* Whether a pass runs where the caller is; -1 with an exception. */
+static int is_pass_here(uint32_t pass)
+{
+    PyObject *found = PyObject_CallFunctionObjArgs(is_stashed_fn, s_tracer_pass, NULL);
+    int is_set = found ? PyObject_IsTrue(found) : -1;
+    Py_XDECREF(found);
+    if (is_set < 1) return is_set;
+    found = PyObject_CallFunctionObjArgs(stashed_fn, s_tracer_pass, NULL);
+    if (!found) return -1;
+    unsigned long number = found == Py_None ? 0 : PyLong_AsUnsignedLong(found);
+    Py_DECREF(found);
+    return PyErr_Occurred() ? -1 : number == pass;
+}
