@@ -163,7 +163,7 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     if (!result || self->paused) goto done;
     long long high = call_int(sequence_fn);
     int failed = high < 0;
-    if (simple == 1 && op->action == WRITE) {
+    if (simple == 1 && op->action == WRITE && !leaf) { /* call_write notes that of a leaf */
         PyObject *guard = quiet();
         failed |= !guard || note_written(self, PyTuple_GetItem(own_args, 0), op->how) < 0;
         loud(guard);

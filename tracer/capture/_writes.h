@@ -64,17 +64,22 @@ static uint32_t writer_of(Mode *self, uint32_t how)
     return how;
 }
 
+static int keep_note(Mode *self, Written note)
+{
+    if (!self->written && !(self->written = calloc(WRITTEN_MOST, sizeof *self->written))) { PyErr_NoMemory(); return -1; }
+    note.seq = ++self->tape->seq;
+    self->written[self->n_written++ & (WRITTEN_MOST - 1)] = note;
+    return 0;
+}
+
 /* Note that a tensor was written to, for when a node finds what it kept changed. */
 static int note_written(Mode *self, PyObject *tensor, uint32_t how)
 {
     int64_t site = find_site(self, NULL);
-    how = writer_of(self, how);
+    Written note = {0, 0, 0, writer_of(self, how), (uint32_t)site};
     if (site < 0 || PyErr_Occurred()) return -1;
-    if (!self->written && !(self->written = calloc(WRITTEN_MOST, sizeof *self->written))) { PyErr_NoMemory(); return -1; }
-    Written note = {++self->tape->seq, 0, 0, how, (uint32_t)site};
     read_mark(tensor, &note.version, &note.pointer);
-    self->written[self->n_written++ & (WRITTEN_MOST - 1)] = note;
-    return 0;
+    return keep_note(self, note);
 }
 
 static PyObject *mode_note_written(Mode *self, PyObject *args)
@@ -102,6 +107,7 @@ static PyObject *mode_writes(Mode *self, PyObject *args)
     return writes;
 }
 
+/* The frame of a write to a leaf, and of one in place a note, as note_written's. */
 static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *before, const Buffer *after)
 {
     int64_t site = find_site(self, NULL);
@@ -115,7 +121,9 @@ static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *b
     put_header(out, length, kind, thread, self->now[thread].pass, ++tape->seq, clock_ns() - tape->origin);
     put(out, ids, sizeof ids);
     put(out, before->data, before->used);
-    return put(out, after->data, after->used);
+    put(out, after->data, after->used);
+    Written note = {0, leaf->pointer, leaf->version, how, (uint32_t)site};
+    return op->action == WRITE ? keep_note(self, note) : 0;
 }
 
 static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer *before)
@@ -144,19 +152,32 @@ static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const B
     return failed ? -1 : write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad);
 }
 
+/* As quiet_for_plain, of a plain tensor and its `.grad`, which may be of a class that hears what is asked. */
+static PyObject *quiet_for_grad(PyObject *tensor)
+{
+    PyObject *guard = quiet_for_plain();
+    if (guard != Py_None) return guard;
+    PyObject *grad = PyObject_GetAttr(tensor, s_grad), *type = (PyObject *)(grad ? Py_TYPE(grad) : NULL);
+    int is_plain = grad == Py_None || type == tensor_type || type == parameter_type;
+    Py_XDECREF(grad);
+    if (is_plain) return guard;
+    Py_DECREF(guard);
+    return grad ? quiet() : NULL;
+}
+
 /* Call a function that writes to this leaf, and record what the leaf held before and after. */
 static PyObject *call_write(Mode *self, Op *op, Leaf *leaf, PyObject *function, PyObject *args, PyObject *kwargs)
 {
     PyObject *tensor = PyTuple_GetItem(args, 0), *result = NULL;
     Buffer before = {0};
     Py_INCREF((PyObject *)leaf);
-    PyObject *guard = quiet();
+    PyObject *guard = op->action == SET_GRAD ? quiet_for_grad(tensor) : Py_NewRef(Py_None);
     int failed = !guard || read_before(self, op, leaf, tensor, &before) < 0;
     loud(guard);
     if (failed && hand_over_fault(self->fault) < 0) goto done;
     result = PyObject_Call(function, args, kwargs);
     if (!result || failed || self->paused) goto done;
-    guard = quiet();
+    guard = op->action == SET_GRAD ? quiet_for_grad(tensor) : quiet_for_plain();
     failed = !guard || enter_write(self, op, leaf, tensor, &before) < 0;
     loud(guard);
     if (failed && hand_over_fault(self->fault) < 0) Py_CLEAR(result);
