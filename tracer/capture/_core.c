@@ -74,7 +74,7 @@ static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
     *s_is_conj, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf,
-    *s_requires_grad, *s_retains_grad, *s_grad_fn, *s_output_nr;
+    *s_requires_grad, *s_retains_grad, *s_grad_fn, *s_output_nr, *s_initialized;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -148,7 +148,7 @@ static long own_pid(void)
 /* Whether a CUDA graph is being captured: whatever is read then, it would replay each time. */
 static int is_capturing(void)
 {
-    PyObject *initialized = PyObject_GetAttrString(cuda, "_initialized");
+    PyObject *initialized = PyObject_GetAttr(cuda, s_initialized);
     int captures = initialized ? PyObject_IsTrue(initialized) : -1;
     Py_XDECREF(initialized);
     if (captures < 1) return captures;
@@ -334,6 +334,15 @@ PyMODINIT_FUNC PyInit__core(void)
     s_requires_grad = PyUnicode_InternFromString("requires_grad");
     s_retains_grad = PyUnicode_InternFromString("retains_grad");
     s_is_leaf = PyUnicode_InternFromString("is_leaf");
+    s_out = PyUnicode_InternFromString("out");
+    s_initialized = PyUnicode_InternFromString("_initialized");
+    s_acquire = PyUnicode_InternFromString("acquire");
+    s_release = PyUnicode_InternFromString("release");
+    s_claim = PyUnicode_InternFromString("claim");
+    s_round_ends = PyUnicode_InternFromString("round_ends");
+    s_look = PyUnicode_InternFromString("look");
+    s_take_over = PyUnicode_InternFromString("take_over");
+    s_accumulate_grad = PyUnicode_InternFromString("accumulate_grad");
     s_tracer_pass = PyUnicode_InternFromString("tracer pass");
     s_is_view = PyUnicode_InternFromString("_is_view");
     s_next_functions = PyUnicode_InternFromString("next_functions");

@@ -47,6 +47,7 @@ typedef struct {
 } RunBackward;
 
 static PyObject *pass_state_type;
+static PyObject *s_acquire, *s_release, *s_claim, *s_round_ends, *s_look, *s_take_over, *s_accumulate_grad;
 
 static int door_traverse(RunBackward *self, visitproc visit, void *arg)
 {
@@ -147,9 +148,9 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-static int call_method(PyObject *object, const char *name)
+static int call_method(PyObject *object, PyObject *name)
 {
-    PyObject *done = PyObject_CallMethod(object, name, NULL);
+    PyObject *done = call0(object, name);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
@@ -162,7 +163,7 @@ typedef struct { PyObject *outputs, *seeds, *inputs; int retain, create, accumul
 static int read_asked(PyObject *args, PyObject *kwargs, Asked *asked)
 {
     Py_ssize_t given = PyTuple_Size(args), named = kwargs ? PyDict_Size(kwargs) : 0;
-    PyObject *accumulates = kwargs ? PyDict_GetItemString(kwargs, "accumulate_grad") : NULL;
+    PyObject *accumulates = kwargs ? PyDict_GetItemWithError(kwargs, s_accumulate_grad) : NULL;
     if (!accumulates || given < 5 || given > 6 || given + named != 7) return 0;
     asked->outputs = PyTuple_GetItem(args, 0);
     asked->seeds = PyTuple_GetItem(args, 1);
@@ -350,7 +351,7 @@ static void drop_walk(RunBackward *self)
 static int attach_here(RunBackward *self)
 {
     PyObject *tape = (PyObject *)self->mode->tape, *links = PyTuple_GetItem(self->walk, 2);
-    self->claim = PyObject_GetAttrString((PyObject *)self, "claim");
+    self->claim = PyObject_GetAttr((PyObject *)self, s_claim);
     self->state = self->claim ? (PassState *)PyObject_CallFunction(pass_state_type, "OIOO", tape, self->count + 1,
                                                                     self->claim, self->mode->fault)
                               : NULL;
@@ -495,11 +496,11 @@ static int end_here(RunBackward *self)
     failed = !told || put_bare(tape, PASS_END, self->state->id) < 0 || PyList_Append(self->ran, told) < 0;
     Py_XDECREF(told);
     forget_pass(self);
-    if (!failed) failed = call_method(self->engine, "round_ends") < 0;
+    if (!failed) failed = call_method(self->engine, s_round_ends) < 0;
     if (failed || (tape->frames.used < LOOK_BYTES && PyList_Size(self->ran) < LOOK_PASSES && end < self->next_look))
         return failed ? -1 : 0;
     self->next_look = end + LOOK_NS;
-    return call_method(self->engine, "look");
+    return call_method(self->engine, s_look);
 }
 
 /* ---------------------------------------------------------------- the door */
@@ -527,7 +528,7 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
     Asked asked;
     if (!may_run_here(self) || !read_asked(args, kwargs, &asked) || asked.create || is_capturing())
         return PyErr_Occurred() ? (PyErr_Clear(), 0) : 0;
-    if (call_method(self->lock, "acquire") < 0) return -2;
+    if (call_method(self->lock, s_acquire) < 0) return -2;
     int here = 0;
     if (may_run_here(self)) { /* while it waited for the lock, another may have begun */
         self->stage = CHANGING;
@@ -535,14 +536,14 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
         self->stage = here == 1 ? RUNNING : AWAY;
     }
     if (here < 0 && tell_fault(self) < 0) here = -2;
-    if (call_method(self->lock, "release") < 0) PyErr_Clear();
+    if (call_method(self->lock, s_release) < 0) PyErr_Clear();
     return here;
 }
 
 /* End the pass that ran here, or the LivePass that it was made into; -1 only for the user's Ctrl-C. */
 static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
 {
-    if (call_method(self->lock, "acquire") < 0) return -1;
+    if (call_method(self->lock, s_acquire) < 0) return -1;
     int is_plain = !self->live && !error && !self->mode->paused && !PyDict_Size(self->state->open) && !is_watched(self);
     int failed = 0;
     if (is_plain) {
@@ -551,7 +552,7 @@ static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
         failed = enter_pass(0) < 0 || end_here(self) < 0;
         if (failed) drop_pass(self);
     } else {
-        failed = !self->live && call_method(self->engine, "take_over") < 0;
+        failed = !self->live && call_method(self->engine, s_take_over) < 0;
         PyObject *live = failed ? NULL : Py_NewRef(self->live);
         if (failed) drop_pass(self); else forget_pass(self);
         PyObject *done = live ? PyObject_CallMethod(self->engine, "after", "OOO", live, result, error ? error : Py_None) : NULL;
@@ -562,7 +563,7 @@ static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
     int interrupted = failed && tell_fault(self) < 0;
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if (call_method(self->lock, "release") < 0) PyErr_Clear();
+    if (call_method(self->lock, s_release) < 0) PyErr_Clear();
     PyErr_Restore(type, value, trace);
     return interrupted ? -1 : 0;
 }

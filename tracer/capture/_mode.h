@@ -109,6 +109,8 @@ static Op *find_op(Mode *self, PyObject *function)
     return (Op *)op;
 }
 
+static PyObject *s_out;
+
 static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
 {
     static char *names[] = {"func", "types", "args", "kwargs", NULL};
@@ -125,7 +127,7 @@ static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
     PyObject *result = NULL;
     Op *op = NULL;
     if (self->paused) goto just_call;
-    PyObject *out = kwargs ? PyDict_GetItemString(kwargs, "out") : NULL;
+    PyObject *out = kwargs ? PyDict_GetItemWithError(kwargs, s_out) : NULL;
     if (out && out != Py_None) { /* it writes there, which it does not when called without */
         PyObject *pair = Py_BuildValue("(OO)", function, Py_True);
         op = pair ? find_op(self, pair) : NULL;
