@@ -152,32 +152,19 @@ static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const B
     return failed ? -1 : write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad);
 }
 
-/* As quiet_for_plain, of a plain tensor and its `.grad`, which may be of a class that hears what is asked. */
-static PyObject *quiet_for_grad(PyObject *tensor)
-{
-    PyObject *guard = quiet_for_plain();
-    if (guard != Py_None) return guard;
-    PyObject *grad = PyObject_GetAttr(tensor, s_grad), *type = (PyObject *)(grad ? Py_TYPE(grad) : NULL);
-    int is_plain = grad == Py_None || type == tensor_type || type == parameter_type;
-    Py_XDECREF(grad);
-    if (is_plain) return guard;
-    Py_DECREF(guard);
-    return grad ? quiet() : NULL;
-}
-
 /* Call a function that writes to this leaf, and record what the leaf held before and after. */
 static PyObject *call_write(Mode *self, Op *op, Leaf *leaf, PyObject *function, PyObject *args, PyObject *kwargs)
 {
     PyObject *tensor = PyTuple_GetItem(args, 0), *result = NULL;
     Buffer before = {0};
     Py_INCREF((PyObject *)leaf);
-    PyObject *guard = op->action == SET_GRAD ? quiet_for_grad(tensor) : Py_NewRef(Py_None);
+    PyObject *guard = op->action == SET_GRAD ? quiet() : Py_NewRef(Py_None);
     int failed = !guard || read_before(self, op, leaf, tensor, &before) < 0;
     loud(guard);
     if (failed && hand_over_fault(self->fault) < 0) goto done;
     result = PyObject_Call(function, args, kwargs);
     if (!result || failed || self->paused) goto done;
-    guard = op->action == SET_GRAD ? quiet_for_grad(tensor) : quiet_for_plain();
+    guard = op->action == SET_GRAD ? quiet() : quiet_for_plain(); /* a `.grad` may be of any class */
     failed = !guard || enter_write(self, op, leaf, tensor, &before) < 0;
     loud(guard);
     if (failed && hand_over_fault(self->fault) < 0) Py_CLEAR(result);
