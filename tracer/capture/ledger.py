@@ -173,7 +173,7 @@ class Ledger:
         if target.is_grad:
             self._unseen(state, known, now)
         else:
-            self._recorder.data_write(state.id, UNSEEN, known, now, 0)
+            self._enter(DataWrite, state, UNSEEN, known, now, is_sure=False)
 
     def _target(self, tensor: Tensor) -> Target | None:
         state = self.find(tensor)
