@@ -74,10 +74,11 @@ def _ratio(row: Row | None) -> str:
         return "–"
     if row["ratio"] is None:
         return str(row["failure"])
-    spread = f"{row['lower_quartile']:.2f}–{row['upper_quartile']:.2f}"
     if row["ratio"] >= 100:
         return f"{row['ratio']:,.0f}"
-    return f"{row['ratio']:.2f} ({spread})"
+    if row["lower_quartile"] == row["upper_quartile"]:  # of one round
+        return f"{row['ratio']:.2f}"
+    return f"{row['ratio']:.2f} ({row['lower_quartile']:.2f}–{row['upper_quartile']:.2f})"
 
 
 # ---- reading a graph
