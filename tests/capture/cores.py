@@ -11,8 +11,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 
+from tracer.capture.core import core as chosen_core
 from tracer.capture.core import torch_register_hook
 from tracer.records.stream import (
     ACCUMULATE,
@@ -31,6 +33,11 @@ CODES = {getattr(torch, name): code for name, code in DTYPE_CODES.items()}
 DTYPES = {code: dtype for dtype, code in CODES.items()}
 OTHER = struct.pack("<BII", ENTRY_UNREAD, 7, 8)
 """What the tapes of these tests hold for a tensor that the core does not read itself."""
+
+IN_PYTHON = chosen_core.__name__ == "tracer.capture.core_in_python"
+"""Whether the core in Python records, of which docs/limits.md says what it shows."""
+
+compiled = pytest.mark.skipif(IN_PYTHON, reason="the core in Python")
 
 
 def load_core(name: str, *, exchange: bool = True) -> ModuleType:

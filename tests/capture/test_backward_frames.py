@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 
 import tracer
+from tests.capture.cores import compiled
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ def both(program: Callable[[], T]) -> tuple[T, T]:
     return plain, traced
 
 
+@compiled
 def test_a_warning_that_counts_frames_names_the_users_line() -> None:
     def program() -> list[tuple[str, int]]:
         layer = torch.nn.Linear(3, 3)
@@ -54,6 +56,7 @@ def test_a_traceback_has_the_frames_it_has_untraced() -> None:
     assert traced == plain
 
 
+@compiled
 def test_a_hook_runs_at_the_depth_it_has_untraced() -> None:
     def program() -> list[int]:
         depths: list[int] = []

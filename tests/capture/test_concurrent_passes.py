@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 import tracer
@@ -62,6 +65,16 @@ def test_a_pass_within_a_hook_leaves_the_outer_one_complete(tmp_path: Path) -> N
     assert x.grad.tolist() == [30.0] * 3
 
 
+@pytest.fixture
+def room_to_recurse() -> Iterator[None]:
+    """Room for the frames that the core in Python has in each call."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(3 * limit)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("room_to_recurse")
 def test_a_pass_that_the_engine_runs_in_a_thread_of_its_own_knows_its_hooks_events() -> None:
     """As with a GPU; on a CPU the engine does so where passes are nested more than 60 deep."""
     leaf = torch.ones(3, requires_grad=True)

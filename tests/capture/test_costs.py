@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 import tracer
-from tracer.capture.core import core
+from tests.capture.cores import compiled
 from tracer.capture.engine import Engine
 
 CAPTURE = os.path.join(os.path.dirname(os.path.abspath(tracer.__file__)), "capture")
 MEGABYTE = 1 << 20
-
-compiled = pytest.mark.skipif(core.__name__ != "tracer.capture._core", reason="the core in Python")
 
 
 def chain(length: int, leaves: int = 1) -> Callable[[], None]:
@@ -138,6 +136,7 @@ def allocations(step: Callable[[], object]) -> tuple[int, int]:
     return count, most
 
 
+@compiled
 def test_no_gradient_is_copied_and_none_is_held_longer() -> None:
     w = torch.randn(512, 512, requires_grad=True)
 

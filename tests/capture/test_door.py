@@ -17,14 +17,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import tracer
-from tracer.capture.core import core
+from tests.capture.cores import compiled
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.session import Session
 
-pytestmark = pytest.mark.skipif(
-    core.__name__ != "tracer.capture._core", reason="the core in Python"
-)
-
+pytestmark = compiled
 
 NOT_COMPARED = ("t_ns", "begin_ns", "end_ns", "sequence_nr", "sequence_nrs")
 

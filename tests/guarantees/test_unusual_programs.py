@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import profiler
 
 import tracer
+from tests.capture.cores import IN_PYTHON
 from tests.guarantees.checks import check_sums, executions, node_name
 from tests.guarantees.oracle import executed_names
 from tests.guarantees.unusual import PROGRAMS, Program, errors, operations, runs, tensors
@@ -21,6 +22,9 @@ assert PROGRAMS
 assert all((errors, operations, runs, tensors))
 
 Seen = tuple[Any, list[tuple[str, str, int]]]
+
+WARN_ELSEWHERE = ("anomaly_mode", "module_hooks")
+"""Programs whose warnings show the core in Python, as docs/limits.md says."""
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +75,9 @@ def run(program: Program, watched: AbstractContextManager[Any]) -> tuple[Seen, A
 def test_a_program_is_the_same_and_each_node_that_runs_is_recorded_once(program: Program) -> None:
     watchers: list[Any] = [profiler.profile(), nullcontext(), tracer.trace()]
     (_, profile), (untraced, _), (traced, trace) = [run(program, each) for each in watchers]
-    assert traced == untraced
+    assert traced[0] == untraced[0]
+    if not (IN_PYTHON and program.__name__ in WARN_ELSEWHERE):
+        assert traced[1] == untraced[1]
     record = trace.record
     events = executions(record)
     assert [node_name(record, event) for event in events] == executed_names(profile)

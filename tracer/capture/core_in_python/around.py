@@ -6,36 +6,10 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-from tracer.capture.core_in_python.unseen import call, unseen, without_ours
+from tracer.capture.core_in_python.unseen import as_callers, unseen, without_ours
 
 Before = Callable[[tuple[Any, ...], Any], Any]
 After = Callable[[Any, Any, BaseException | None], Any]
-
-
-@unseen
-def call_around(
-    function: Any, before: Before, after: After, args: tuple[Any, ...], kwargs: Any
-) -> Any:
-    """Call a function between `before(args, kwargs)` and `after(token, result, exception)`.
-
-    The callbacks guard themselves; should one raise all the same, it is not seen, unless it is the
-    user's Ctrl-C.
-    """
-    failed = False
-    try:
-        token = before(args, kwargs or None)
-    except Exception:
-        failed = True
-    if failed:  # called out here, what it raises has not our failure for its context
-        return call(function, args, kwargs)
-    try:
-        result = call(function, args, kwargs)
-    except BaseException as error:
-        error.__traceback__ = without_ours(error.__traceback__)
-        _tell(after, token, None, error)
-        raise
-    _tell(after, token, result, None)
-    return result
 
 
 def _tell(after: After, token: Any, result: Any, error: BaseException | None) -> None:
@@ -48,25 +22,43 @@ def _tell(after: After, token: Any, result: Any, error: BaseException | None) ->
             raise
 
 
-class Around:
-    """Call a function between two callbacks; whatever else is asked of it is the function's."""
+class Between:
+    """Call a function between `before(args, kwargs)` and `after(token, result, exception)`.
 
-    __wrapped__: Any
-    _before: Before
-    _after: After
+    The callbacks guard themselves; should one raise all the same, it is not seen, unless it is the
+    user's Ctrl-C.
+    """
 
     def __init__(self, function: Any, before: Before, after: After) -> None:
-        own = {"__wrapped__": function, "_before": before, "_after": after}
-        own |= {name: getattr(function, name, None) for name in ("__doc__", "__module__")}
-        self.__dict__.update(own)
+        self.__dict__.update(__wrapped__=function, _before=before, _after=after)
 
     @unseen
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        own = self.__dict__  # all in one frame: there is one in each call that is within another
+        failed = False
         try:
-            return call_around(self.__wrapped__, self._before, self._after, args, kwargs)
+            token = own["_before"](args, kwargs or None)
+        except Exception:
+            failed = True
+        try:
+            result = as_callers(own["__wrapped__"])(*args, **kwargs)
         except BaseException as error:
             error.__traceback__ = without_ours(error.__traceback__)
+            if not failed:
+                _tell(own["_after"], token, None, error)
             raise
+        if not failed:
+            _tell(own["_after"], token, result, None)
+        return result
+
+
+class Around(Between):
+    """Such a call; whatever else is asked of it is the function's."""
+
+    def __init__(self, function: Any, before: Before, after: After) -> None:
+        super().__init__(function, before, after)
+        names = ("__doc__", "__module__")
+        self.__dict__.update({name: getattr(function, name, None) for name in names})
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)

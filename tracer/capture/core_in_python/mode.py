@@ -11,14 +11,14 @@ from time import monotonic_ns
 from types import CodeType
 from typing import Any
 
-from tracer.capture.core_in_python.around import After, Before, call_around
+from tracer.capture.core_in_python.around import After, Before, Between
 from tracer.capture.core_in_python.known import TORCH
 from tracer.capture.core_in_python.leaves import Book, Leaf, read_mark
 from tracer.capture.core_in_python.made import Made, MadeLog
 from tracer.capture.core_in_python.places import Places
 from tracer.capture.core_in_python.probes import Fault, hand_over
 from tracer.capture.core_in_python.tape import TOO_MANY, Tape
-from tracer.capture.core_in_python.unseen import call, unseen, without_ours
+from tracer.capture.core_in_python.unseen import as_callers, unseen, without_ours
 from tracer.records.events import EVENT_KINDS, DataWrite, Forward, GradWrite
 from tracer.records.stream import FORWARD, WRITE
 
@@ -117,9 +117,9 @@ class ModeCore:
         key = (function, True) if writes_out else function
         op = None if self.paused else self._find_op(key)
         if op is None or op.action == IGNORE:
-            return call(function, args, kwargs)
+            return as_callers(function)(*args, **(kwargs or {}))
         if op.action == _GET_GRAD:
-            result = call(function, args, kwargs)
+            result = as_callers(function)(*args, **(kwargs or {}))
             self._tell_of_reading(op, args, result)
             return result
         begin, low = monotonic_ns(), TORCH.sequence_nr()
@@ -127,9 +127,9 @@ class ModeCore:
         if leaf is not None and simple:
             result = self._call_write(op, leaf, function, args, kwargs)
         elif op.before is not None and op.after is not None and not simple:
-            result = call_around(function, op.before, op.after, args, kwargs)
+            result = Between(function, op.before, op.after)(*args, **(kwargs or {}))
         else:
-            result = call(function, args, kwargs)
+            result = as_callers(function)(*args, **(kwargs or {}))
         if not self.paused:
             if simple and op.action == _WRITE:
                 with self._guarded():
@@ -249,7 +249,7 @@ class ModeCore:
         """Call a function that writes to this leaf, and record what was there before and after."""
         with self._guarded() as failures:
             before = self._read_before(op, leaf, args[0])
-        result = call(function, args, kwargs)
+        result = as_callers(function)(*args, **(kwargs or {}))
         if not failures and not self.paused:
             with self._guarded():
                 self._enter_write(op, leaf, args[0], before)

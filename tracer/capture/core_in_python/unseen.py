@@ -16,7 +16,7 @@ UNSEEN_FILE = "<frozen importlib._bootstrap of tracer>"
 STAND_IN = "<tracer>"
 
 _MOST_STAND_INS = 2048
-_STAND_IN = (lambda call: call()).__code__
+_STAND_IN = (lambda function, /, *args, **kwargs: function(*args, **kwargs)).__code__
 _stand_ins: dict[tuple[int, int], tuple[CodeType, CodeType]] = {}
 
 
@@ -39,22 +39,19 @@ def without_ours(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-@unseen
-def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-    """Call a function from a frame that a warning in it will take for the caller's.
+def as_callers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What to call in place of a function for a warning in it to be taken for the caller's.
 
     A function written in Python has a frame of its own, which such a warning names. One written in
     C has none, so it is called from a stand-in of the caller's file, line and globals: there the
     warning is shown, and is remembered as shown.
     """
     if runs_python(function):
-        return function(*args, **kwargs) if kwargs else function(*args)
+        return function
     frame = caller(sys._getframe(1))
     if frame is None:
-        return function(*args, **(kwargs or {}))
-    return FunctionType(_stand_in(frame), frame.f_globals)(
-        partial(function, *args, **(kwargs or {}))
-    )
+        return function
+    return partial(FunctionType(_stand_in(frame), frame.f_globals), function)
 
 
 def runs_python(function: Any) -> bool:
