@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import overload
 
 from tracer.records.graph import Graph, Node, SavedTensor, Site
@@ -33,6 +34,8 @@ _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 def number(value: Scalar) -> str:
     """A number in few characters: `5`, `0.0123`, `1.2e-05`, `nan`."""
+    if type(value) is float and 1e-3 <= abs(value) < 9999.5 and not value.is_integer():
+        return f"{value:.4g}"  # as nearly all are: the rest is for the others
     if type(value) is not float and isinstance(value, complex):
         sign = "-" if value.imag < 0 else "+"
         return f"{number(value.real)}{sign}{number(abs(value.imag))}j"
@@ -56,17 +59,14 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
     """What a tensor holds: its one value, its few values, or its norm; NaN and Inf before all."""
     if seen is None:
         return "None"
-    if seen.unread == NOT_ASKED:
-        return shape(seen.meta)
     if seen.unread:
-        return f"not read ({seen.unread})"
+        return shape(seen.meta) if seen.unread == NOT_ASKED else f"not read ({seen.unread})"
     listed = _listed(seen) if seen.values is not None else ""
     if listed:
         return listed
-    wrong = not_finite(seen)
-    if wrong:
-        return wrong
-    if seen.uniform is not None:
+    if seen.nans or seen.infs:
+        return not_finite(seen)
+    if seen.min == seen.max and seen.uniform is not None:
         return number(seen.uniform)
     return "?" if seen.norm is None else f"{norm}={number(seen.norm)}"
 
@@ -335,7 +335,12 @@ def _loops(node: Node) -> str:
 
 def op_name(node: Node) -> str:
     """What a node does, by its own name: `Mul` of `MulBackward0`."""
-    return _BACKWARD.sub("", node.name) or node.name
+    return _op_name(node.name)
+
+
+@lru_cache(maxsize=1024)
+def _op_name(name: str) -> str:
+    return _BACKWARD.sub("", name) or name
 
 
 def writer(how: str, site: Site | None) -> str:

@@ -74,21 +74,16 @@ class Columns:
         """One line; the last cell takes the room it needs."""
         step, time, event, where, place, text = cells
         numbers, times, events, wheres, places = self._widths
-        columns = (
-            step.rjust(numbers),
-            time.rjust(times),
-            _fitted(event, events),
-            _fitted(where, wheres),
-            _fitted(place, places),
-        )
-        left = "  ".join(columns[: 1 + self.times]) + "  "
-        return self.line("  ".join(columns[2:]), text, tone, left=left)
+        left = f"{step:>{numbers}}  {time:>{times}}  " if self.times else f"{step:>{numbers}}  "
+        start = f"{_fitted(event, events)}  {_fitted(where, wheres)}  {_fitted(place, places)}"
+        return self.line(start, text, tone, left=left)
 
     def line(self, start: str, text: str, tone: Tone, *, left: str = "") -> str:
         """A start and, behind it, text that may go on in further lines; `left` is not coloured."""
         text = words.one_line(text)
         if not self._width:
-            return f"{left}{self.dye(f'{start}  {text}'.rstrip(), tone)}".rstrip()
+            told = f"{start}  {text}".rstrip()
+            return f"{left}{self.dye(told, tone) if self._color else told}".rstrip()
         texts, indent = self._wrapped(text, words.width(f"{left}{start}  "))
         first = f"{left}{self.dye(f'{start}  {texts[0]}'.rstrip(), tone)}".rstrip()
         return "\n".join([first, *(f"{indent}{self.dye(more, tone)}" for more in texts[1:])])
@@ -129,6 +124,8 @@ def _filled(text: str, first: int, others: int) -> list[str]:
 @lru_cache(maxsize=4096)
 def _fitted(text: str, columns: int) -> str:
     """The text in just so many columns; what events are and where they happen comes often."""
+    if len(text) <= columns and text.isascii() and text.isprintable():
+        return text.strip(" ").ljust(columns)
     short = words.shorten(text, columns)
     while words.width(short) > columns:
         short = words.shorten(short, len(short) - 1)

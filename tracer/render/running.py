@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tracer.records import words
 from tracer.records.events import NodeRun, Pass
 from tracer.records.graph import Graph, Node
 from tracer.records.tensors import Gradient
+
+
+class Wheres:
+    """Where each node is: in the source, or in its module where one place led to several."""
+
+    def __init__(self, graph: Graph, titles: Sequence[str]) -> None:
+        self._nodes = graph.nodes
+        self._titles = titles
+        self._led_to_several: set[int] = set()
+        paths: dict[int, str] = {}
+        for node in graph.nodes:
+            if node.site is not None and node.module is not None:
+                site, path = node.site.id, node.module.path
+                if paths.setdefault(site, path) != path:
+                    self._led_to_several.add(site)
+
+    def __getitem__(self, number: int) -> str:
+        node = self._nodes[number]
+        several = node.site is not None and node.site.id in self._led_to_several
+        if several and node.module is not None and node.module.path:
+            return node.module.path
+        return self._titles[number].removeprefix(f"{words.op_name(node)} · ")
 
 
 @dataclass(slots=True)
@@ -17,8 +40,8 @@ class Running:
 
     record: Pass
     graph: Graph
-    titles: tuple[str, ...]
-    wheres: tuple[str, ...]
+    titles: words.Titles
+    wheres: Wheres
     steps: int = 0
     headed: bool = False
     arriving: dict[tuple[int, int], list[Gradient | None]] = field(default_factory=dict)
@@ -37,11 +60,12 @@ def received_words(running: Running, event: NodeRun) -> str:
         key = event.node, input_nr
         number = f"[{input_nr}]" if several else ""
         text = f"in{number} {running.texts.get(id(gradient)) or words.tensor(gradient)}"
-        parts = running.arriving.get(key, ())
         if key in running.hooked:
             text += " after hooks"
-        elif len(parts) > 1:
-            text += words.of_parts(parts)
+        else:
+            parts = running.arriving.get(key, ())
+            if len(parts) > 1:
+                text += words.of_parts(parts)
         texts.append(text)
     return "  ".join(texts) or "in None"
 
@@ -49,14 +73,15 @@ def received_words(running: Running, event: NodeRun) -> str:
 def returned_words(running: Running, event: NodeRun) -> Sequence[str]:
     """`→ x1 1` for each edge; also notes what arrives where it leads."""
     texts = []
+    returned, nodes = event.returned, running.graph.nodes
+    source = nodes[event.node]
     for edge in running.graph.edges_from[event.node]:
-        gradient = event.returned[edge.slot] if edge.slot < len(event.returned) else None
+        gradient = returned[edge.slot] if edge.slot < len(returned) else None
         text = words.tensor(gradient)
         if gradient is not None:
             running.arriving.setdefault((edge.target, edge.input_nr), []).append(gradient)
             running.texts[id(gradient)] = text
-        name = _short_name(running.graph.nodes[event.node], running.graph.nodes[edge.target])
-        texts.append(f"→ {name} {text}")
+        texts.append(f"→ {_short_name(source, nodes[edge.target])} {text}")
     return texts
 
 
@@ -66,4 +91,9 @@ def _short_name(source: Node, target: Node) -> str:
     site = target.site
     if not name and site is not None and site is not source.site and site != source.site:
         name = site.expression
-    return words.shorten(name or words.op_name(target), 24)
+    return _short(name or words.op_name(target))
+
+
+@lru_cache(maxsize=4096)
+def _short(name: str) -> str:
+    return words.shorten(name, 24)

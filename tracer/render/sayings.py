@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,10 @@ from tracer.records.events import (
 )
 from tracer.records.graph import Graph, Site
 from tracer.records.passes import find_pass, main_file
+from tracer.records.quick import maker
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Tone
-from tracer.render.running import Running, received_words, returned_words
+from tracer.render.running import Running, Wheres, received_words, returned_words
 
 _MOST_GRAPHS = 8
 """Graphs whose words are kept: a program may make a new one in each pass."""
@@ -52,6 +53,9 @@ class Said:
     counts: bool = False
 
 
+_said = maker(Said)
+
+
 class Sayings:
     """Says what each kind of event means, knowing which passes are running."""
 
@@ -59,7 +63,7 @@ class Sayings:
         self._trace = trace
         self.running: dict[int, Running] = {}
         self.main_file = main_file(trace)
-        self._words: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._words: dict[int, tuple[words.Titles, Wheres]] = {}
         self._paused_ns = 0
         self._sayers: dict[type[Event], Callable[[Any], Said]] = {
             PassBegin: self._pass_begin,
@@ -94,18 +98,19 @@ class Sayings:
         """
         sayer = self._sayers.get(type(event))
         said = sayer(event) if sayer is not None else Said(event.kind)
-        running = self.running.get(event.pass_id or 0)
-        if said.counts and running is not None:
-            running.steps += 1
+        if said.counts:
+            running = self.running.get(event.pass_id or 0)
+            if running is not None:
+                running.steps += 1
         return said
 
-    def _words_of(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _words_of(self, graph: Graph) -> tuple[words.Titles, Wheres]:
         """What to call each node of a graph, and where to say that it is."""
         if graph.id not in self._words:
             if len(self._words) >= _MOST_GRAPHS:
                 self._words.clear()
-            titles = tuple(words.Titles(graph))
-            self._words[graph.id] = titles, tuple(_wheres(graph, titles))
+            titles = words.Titles(graph)
+            self._words[graph.id] = titles, Wheres(graph, titles)
         return self._words[graph.id]
 
     def _pass_begin(self, event: PassBegin) -> Said:
@@ -156,7 +161,8 @@ class Sayings:
         nodes = event.sequence_nrs[1] - event.sequence_nrs[0]
         made_nodes = words.count(nodes, "node") if nodes else "no node"
         mode = f", {event.grad_mode}" if event.grad_mode != "grad" else ""
-        return Said("forward", where, site, f"{shape}  {made_nodes}{mode}".strip(), Tone.FAINT)
+        text = f"{shape}  {made_nodes}{mode}".strip()
+        return _said("forward", where, site, text, Tone.FAINT, False)
 
     def _grad_mode(self, event: GradMode) -> Said:
         text = "history is kept again" if event.mode == "grad" else "no history from here"
@@ -195,25 +201,28 @@ class Sayings:
             return Said("node", counts=True)
         node = running.graph.nodes[event.node]
         received = words.padded(received_words(running, event), 16)
-        returned = () if event.end_ns is None else returned_words(running, event)
-        text = "   ".join((received, *returned)).rstrip()
-        seen = (*event.received, *event.returned)
-        wrong = any(one is not None and bool(one.nans or one.infs) for one in seen)
+        tone = Tone.PLAIN
         if event.end_ns is None:
-            text, wrong = f"{text}   raised", True
-        tone = Tone.WRONG if wrong else Tone.PLAIN
-        return Said(node.name, running.wheres[node.id], node.site, text, tone, counts=True)
+            text, tone = f"{received.rstrip()}   raised", Tone.WRONG
+        else:
+            text = "   ".join([received, *returned_words(running, event)]).rstrip()
+            for one in (*event.received, *event.returned):
+                if one is not None and (one.nans or one.infs):
+                    tone = Tone.WRONG
+        return _said(node.name, running.wheres[node.id], node.site, text, tone, True)
 
     def _accumulate(self, event: Accumulate) -> Said:
-        leaf = self._trace.leaves.get(event.leaf)
-        name = leaf.name if leaf is not None else ""
         text = words.accumulation(event.before, event.incoming, event.after)
         running = self.running.get(event.pass_id or 0)
-        parts = running.arriving.get((event.node, 0), []) if running is not None else []
+        parts = running.arriving.get((event.node, 0), ()) if running is not None else ()
         if len(parts) > 1:
             text += f"   receives {words.total(parts, event.incoming)}"
         tone = Tone.WRONG if words.not_finite(event.after) else Tone.GRAD
-        return Said("accumulate", f"{name or 'a leaf'}.grad", None, text, tone, counts=True)
+        return _said("accumulate", f"{self._leaf_name(event.leaf)}.grad", None, text, tone, True)
+
+    def _leaf_name(self, number: int) -> str:
+        leaf = self._trace.leaves.get(number)
+        return (leaf.name if leaf is not None else "") or "a leaf"
 
     def _grad_write(self, event: GradWrite) -> Said:
         return self._write("grad write", event, ".grad")
@@ -222,8 +231,7 @@ class Sayings:
         return self._write("data write", event, "")
 
     def _write(self, kind: str, event: GradWrite | DataWrite, what: str) -> Said:
-        leaf = self._trace.leaves.get(event.leaf)
-        name = f"{leaf.name if leaf is not None and leaf.name else 'a leaf'}{what}"
+        name = f"{self._leaf_name(event.leaf)}{what}"
         where = (event.site.statement or event.site.text) if event.site is not None else name
         norm = "‖g‖" if what else "‖x‖"
         text = f"{name}  {words.change(event.before, event.after, norm=norm)}  ({event.how})"
@@ -268,18 +276,6 @@ class Sayings:
 
     def _dropped(self, event: Dropped) -> Said:
         return Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
-
-
-def _wheres(graph: Graph, titles: Sequence[str]) -> Iterator[str]:
-    """Where each node is: in the source, or in its module where one place led to several."""
-    modules: dict[int, set[str]] = {}
-    for node in graph.nodes:
-        if node.site is not None and node.module is not None:
-            modules.setdefault(node.site.id, set()).add(node.module.path)
-    for node, title in zip(graph.nodes, titles, strict=True):
-        several = node.site is not None and len(modules.get(node.site.id, ())) > 1
-        path = node.module.path if several and node.module is not None else ""
-        yield path or title.removeprefix(f"{words.op_name(node)} · ")
 
 
 def call_of(record: Pass) -> str:

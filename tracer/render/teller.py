@@ -34,31 +34,31 @@ class Teller:
         self._section: object = "nothing"
         self._held: _Held | None = None
 
-    def tell(self, event: Event) -> Iterator[str]:
+    def tell(self, event: Event) -> Sequence[str]:
         """The lines that are complete with this event: equal operations in a row are one line."""
         said = self._sayings.say(event)
         held = self._held
         if held is not None and (held.said, held.event.pass_id) == (said, event.pass_id):
             held.times += 1
-            return
-        if held is not None:
-            yield from self.finish()
+            return ()
+        lines = [] if held is None else self.finish()
         if said.event in _MERGED:
             self._held = _Held(event, said)
         elif isinstance(event, PassEnd):
-            yield from self._end(event, said)
+            lines += self._end(event, said)
         elif isinstance(event, Mark):
-            yield from self._mark(event)
+            lines += self._mark(event)
         elif not isinstance(event, PassBegin):
-            yield from self._enter(event)
-            yield self._row(event, said)
+            lines += self._enter(event)
+            lines.append(self._row(event, said))
+        return lines
 
-    def finish(self) -> Iterator[str]:
+    def finish(self) -> list[str]:
         """The lines that were held back."""
         held, self._held = self._held, None
-        if held is not None:
-            yield from self._enter(held.event)
-            yield self._row(held.event, held.said, held.times)
+        if held is None:
+            return []
+        return [*self._enter(held.event), self._row(held.event, held.said, held.times)]
 
     # ---- sections
 

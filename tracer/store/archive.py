@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from tracer.records.events import Hook
 from tracer.records.graph import ModuleRef, Root, SavedTensor, Site
@@ -31,15 +32,32 @@ class Archive:
     def __init__(self, connection: sqlite3.Connection, label: str) -> None:
         self._connection = connection
         self.label = label
-        self._strings = ById(self, "string", lambda row: str(row[1]))
-        self._metas = ById(self, "meta", _meta)
-        self._sites = ById(self, "site", _site)
-        self._modules = ById(self, "module", self._module)
-        self._meta_lists = ByText(self._read_metas)
-        self._saved_lists = ByText(self._read_saved)
-        self._root_lists = ByText(lambda text: tuple(Root(*at) for at in number_pairs_of(text)))
-        self._leaf_metas = ById(self, "leaf", lambda row: int(row[2]))
-        self._hooks = ById(self, "hook", self._hook)
+        metas = ById(self, "meta", _meta)
+        self._strings = ById(self, "string", lambda row: str(row[1]), {0: ""})
+        self._sites = ById[Site | None](self, "site", _site, {0: None})
+        self._modules = ById[ModuleRef | None](self, "module", self._module, {0: None})
+        self._leaf_metas = ById(self, "leaf", lambda row: metas[int(row[2])])
+        self.string: Callable[[int], str] = self._strings.__getitem__
+        """A text; 0 is the empty one."""
+        self.meta: Callable[[int], TensorMeta] = metas.__getitem__
+        """A tensor's metadata."""
+        self.site: Callable[[int], Site | None] = self._sites.__getitem__
+        """A site; 0 is none."""
+        self.module: Callable[[int], ModuleRef | None] = self._modules.__getitem__
+        """A module call; 0 is none."""
+        self.hook: Callable[[int], Hook] = ById(self, "hook", self._hook).__getitem__
+        """A user's hook."""
+        self.metas: Callable[[str], tuple[TensorMeta | None, ...]]
+        self.metas = ByText(self._read_metas).__getitem__
+        """The metadata that a column's list of numbers stands for, None for 0."""
+        self.saved: Callable[[str], tuple[SavedTensor, ...]]
+        self.saved = ByText(self._read_saved).__getitem__
+        """The saved tensors that a column's list stands for."""
+        self.roots: Callable[[str], tuple[Root, ...]]
+        self.roots = ByText(
+            lambda text: tuple(Root(*at) for at in number_pairs_of(text))
+        ).__getitem__
+        """The roots that a column's list stands for."""
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         """All rows of a query. Raises TraceFileError where the file can't be read."""
@@ -65,51 +83,19 @@ class Archive:
         except NONSENSE as error:
             raise damaged(self.label, error) from error
 
-    def string(self, number: int) -> str:
-        """A text; 0 is the empty one."""
-        return self._strings[number] if number else ""
-
-    def meta(self, number: int) -> TensorMeta:
-        """A tensor's metadata."""
-        return self._metas[number]
-
-    def metas(self, text: str) -> tuple[TensorMeta | None, ...]:
-        """The metadata that a column's list of numbers stands for, None for 0."""
-        return self._meta_lists[text]
-
-    def roots(self, text: str) -> tuple[Root, ...]:
-        """The roots that a column's list stands for."""
-        return self._root_lists[text]
-
-    def saved(self, text: str) -> tuple[SavedTensor, ...]:
-        """The saved tensors that a column's list stands for."""
-        return self._saved_lists[text]
-
-    def site(self, number: int) -> Site | None:
-        """A site; 0 is none."""
-        return self._sites[number] if number else None
-
-    def module(self, number: int) -> ModuleRef | None:
-        """A module call; 0 is none."""
-        return self._modules[number] if number else None
-
-    def hook(self, number: int) -> Hook:
-        """A user's hook."""
-        return self._hooks[number]
-
     def _read_metas(self, text: str) -> tuple[TensorMeta | None, ...]:
-        return tuple(self._metas[number] if number else None for number in numbers_of(text))
+        return tuple(self.meta(number) if number else None for number in numbers_of(text))
 
     def _read_saved(self, text: str) -> tuple[SavedTensor, ...]:
         return tuple(
-            SavedTensor(attribute, self._metas[meta] if meta else None, nbytes)
+            SavedTensor(attribute, self.meta(meta) if meta else None, nbytes)
             for attribute, meta, nbytes in saved_of(text)
         )
 
     def leaf_meta(self, leaf: int) -> TensorMeta:
         """The metadata of a leaf's data and `.grad`; unknown for a leaf that is not stored."""
         try:
-            return self._metas[self._leaf_metas[leaf]]
+            return self._leaf_metas[leaf]
         except LookupError:
             return UNKNOWN_META
 
@@ -136,32 +122,35 @@ class ByText(dict[str, T]):
         return value
 
 
-class ById(Generic[T]):
-    """Records of one table by id; a bounded number of them is kept."""
+class ById(dict[int, T]):
+    """Records of one table by id; a bounded number of them is kept, and what is `known`."""
 
-    def __init__(self, archive: Archive, table: str, make: Callable[[Sequence[Any]], T]) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        table: str,
+        make: Callable[[Sequence[Any]], T],
+        known: Mapping[int, T] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
         self._archive = archive
         self._table = table
         self._make = make
-        self._known: dict[int, T] = {}
+        self._always = known
         self._rows: dict[int, Sequence[Any]] = {}
+        self.update(self._always)
 
-    def __getitem__(self, number: int) -> T:
-        try:
-            return self._known[number]
-        except KeyError:
-            return self._read(number)
-
-    def _read(self, number: int) -> T:
+    def __missing__(self, number: int) -> T:
         row = self._rows.pop(number, None) or self._find(number)
-        made = self._known[number] = self._make(row)
+        made = self[number] = self._make(row)
         return made
 
     def _find(self, number: int) -> Sequence[Any]:
         """Read the whole block that the row is in: a graph asks for its newest first."""
-        if len(self._known) + len(self._rows) >= _MOST_KEPT:
-            self._known.clear()
+        if len(self) + len(self._rows) >= _MOST_KEPT:
+            self.clear()
             self._rows.clear()
+            self.update(self._always)
         first = number - number % _BLOCK
         sql = select_from(self._table, f"WHERE id BETWEEN ? AND {first + _BLOCK - 1}")
         self._rows.update((row[0], row) for row in self._archive.rows(sql, first))

@@ -31,6 +31,7 @@ from tracer.records.events import (
     SavedWrite,
     TensorRef,
 )
+from tracer.records.quick import maker
 from tracer.records.stream import ACCUMULATE, ENTRY_RECEIVED, ENTRY_SAME, FORWARD, HEADER, NODE
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.store.entries import UNKNOWN_META, Lookup, Packed, decode_entry
@@ -41,6 +42,7 @@ from tracer.store.frames import (
     GRAD_MODES,
     GRAD_READ,
     HOOK_RUN,
+    KIND_CODES,
     NODE_CODE,
     ONE,
     SAVED_WRITE,
@@ -92,13 +94,6 @@ class _Payload:
         entry, self.offset = decode_entry(self.buffer, self.offset, self.lookup, default)
         return entry
 
-    def arriving_entry(self, default: TensorMeta, node: int) -> Gradient | None:
-        """Read an entry that may stand for what the one edge into a leaf's node sent."""
-        if self.buffer[self.offset] != ENTRY_SAME:
-            return self.entry(default)
-        self.offset += 1
-        return self.flow.sent(node, 0)
-
     def entries(self, count: int, defaults: Sequence[TensorMeta]) -> tuple[Gradient | None, ...]:
         self.check(count)
         return tuple(self.entry(meta_at(defaults, k)) for k in range(count))
@@ -114,11 +109,11 @@ def decode_event(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Eve
 
     Raises ValueError, LookupError or struct.error for a frame that holds no event.
     """
-    length, code, _, thread, pass_id, seq, t_ns = HEADER.unpack_from(buffer, offset)
-    if code == NODE_CODE:
-        return _decode_node(buffer, offset, lookup, flow)
-    if code == _FORWARD_CODE:
-        return _decode_forward(buffer, offset, lookup, flow)
+    code = buffer[offset + _CODE_AT]
+    decode = _OFTEN.get(code)
+    if decode is not None:
+        return decode(buffer, offset, lookup, flow)
+    length, _, _, thread, pass_id, seq, t_ns = HEADER.unpack_from(buffer, offset)
     if not 0 < code <= len(EVENT_KINDS):
         raise ValueError(f"an event of kind {code}")
     payload = _Payload(buffer, offset + HEADER.size, offset + length, lookup, flow)
@@ -134,12 +129,15 @@ def _check_end(offset: int, end: int) -> None:
         raise ValueError(f"a frame that ends {end - offset} bytes after its event")
 
 
+# ---- what nearly all frames are, without the steps of the others
+
+
 def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> NodeRun:
-    """Unpack a node's frame: most frames are, so it goes without the steps of the others."""
-    length, _, _, thread, pass_id, seq, t_ns = HEADER.unpack_from(buffer, offset)
+    (
+        length, _, _, thread, pass_id, seq, t_ns, node, order, end_ns, n_received, n_returned,
+    ) = _unpack_node(buffer, offset)  # fmt: skip
     end = offset + length
-    node, order, end_ns, n_received, n_returned = NODE.unpack_from(buffer, offset + HEADER.size)
-    offset += HEADER.size + NODE.size
+    offset += _NODE_FRAME.size
     if n_received + n_returned > end - offset:
         raise ValueError(f"{n_received + n_returned} entries in {end - offset} bytes")
     received: list[Gradient | None] = []
@@ -156,38 +154,61 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
         if buffer[offset] == ENTRY_RECEIVED:
             entry, offset = received[buffer[offset + 1]], offset + 2
         else:
-            entry, offset = decode_entry(buffer, offset, lookup, meta_at(metas, slot))
+            meta = metas[slot] if slot < len(metas) else UNKNOWN_META
+            entry, offset = decode_entry(buffer, offset, lookup, meta)
         returned.append(entry)
+    if offset != end:
+        _check_end(offset, end)
+    return _node_run(
+        seq, t_ns, thread, pass_id or None, node, order, end_ns if end_ns >= 0 else None,
+        tuple(received), tuple(returned),
+    )  # fmt: skip
+
+
+def _decode_accumulate(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Accumulate:
+    (
+        length, _, _, thread, pass_id, seq, t_ns, leaf, node, order, end_ns,
+    ) = _unpack_accumulate(buffer, offset)  # fmt: skip
+    end = offset + length
+    offset += _ACCUMULATE_FRAME.size
+    meta = flow.leaf(leaf)
+    entries: list[Gradient | None] = []
+    for _ in range(3):
+        if buffer[offset] == ENTRY_SAME:
+            entry, offset = flow.sent(node, 0), offset + 1
+        else:
+            entry, offset = decode_entry(buffer, offset, lookup, meta)
+        entries.append(entry)
     _check_end(offset, end)
-    return NodeRun(
-        seq=seq, t_ns=t_ns, thread=thread, pass_id=pass_id or None, node=node, order=order,
-        end_ns=end_ns if end_ns >= 0 else None, received=tuple(received), returned=tuple(returned),
+    return _accumulate(
+        seq, t_ns, thread, pass_id or None, leaf, node, order, end_ns if end_ns >= 0 else None,
+        *entries,
     )  # fmt: skip
 
 
 def _decode_forward(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Forward:
-    """Unpack a forward operation's frame: of these there are as many as of nodes."""
-    length, _, _, thread, pass_id, seq, t_ns = HEADER.unpack_from(buffer, offset)
+    (
+        length, _, _, thread, pass_id, seq, t_ns, op, site, module, low, high, mode, cut_kind,
+    ) = _unpack_forward(buffer, offset)  # fmt: skip
     end = offset + length
-    op, site, module, low, high, mode = FORWARD.unpack_from(buffer, offset + HEADER.size)
-    offset += HEADER.size + FORWARD.size
+    offset += _FORWARD_FRAME.size
     cut = None
-    if ONE.unpack_from(buffer, offset)[0]:
-        payload = _Payload(buffer, offset, end, lookup, flow)
+    if cut_kind:
+        payload = _Payload(buffer, offset - ONE.size, end, lookup, flow)
         cut, offset = _decode_cut(payload), payload.offset
-    else:
-        offset += ONE.size
     n_inputs, n_outputs = COUNTS.unpack_from(buffer, offset)
     first = offset + COUNTS.size
     between = first + n_inputs * TENSOR.size
     _check_end(between + n_outputs * TENSOR.size, end)
     inputs = [_tensor(buffer, at, lookup) for at in range(first, between, TENSOR.size)]
     outputs = [_tensor(buffer, at, lookup) for at in range(between, end, TENSOR.size)]
-    return Forward(
-        seq=seq, t_ns=t_ns, thread=thread, pass_id=pass_id or None, op=lookup.string(op),
-        site=lookup.site(site), module=lookup.string(module), sequence_nrs=(low, high),
-        grad_mode=GRAD_MODES[mode], inputs=tuple(inputs), outputs=tuple(outputs), cut=cut,
+    return _forward(
+        seq, t_ns, thread, pass_id or None, lookup.string(op), lookup.site(site),
+        lookup.string(module), (low, high), GRAD_MODES[mode], tuple(inputs), tuple(outputs), cut,
     )  # fmt: skip
+
+
+# ---- the others
 
 
 def _decode_cut(payload: _Payload) -> Cut:
@@ -199,7 +220,7 @@ def _decode_cut(payload: _Payload) -> Cut:
 def _tensor(buffer: Packed, offset: int, lookup: Lookup) -> TensorRef:
     meta, made_by, leaf, name = TENSOR.unpack_from(buffer, offset)
     known = lookup.meta(meta) if meta else None
-    return TensorRef(known, made_by or None, None if leaf < 0 else leaf, lookup.string(name))
+    return _tensor_ref(known, made_by or None, None if leaf < 0 else leaf, lookup.string(name))
 
 
 def _decode_grad_mode(payload: _Payload) -> dict[str, object]:
@@ -234,21 +255,6 @@ def _decode_hook_run(payload: _Payload) -> dict[str, object]:
         "changed": bool(flags & 1),
         "removed": bool(flags & 2),
         "raised": payload.lookup.string(raised),
-    }
-
-
-def _decode_accumulate(payload: _Payload) -> dict[str, object]:
-    leaf, node, order, end_ns = payload.take(ACCUMULATE)
-    meta = payload.flow.leaf(leaf)
-    before, incoming, after = (payload.arriving_entry(meta, node) for _ in range(3))
-    return {
-        "leaf": leaf,
-        "node": node,
-        "order": order,
-        "end_ns": _or_none(end_ns),
-        "before": before,
-        "incoming": incoming,
-        "after": after,
     }
 
 
@@ -325,7 +331,23 @@ def _or_none(number: int) -> int | None:
     return None if number < 0 else number
 
 
-_FORWARD_CODE = EVENT_KINDS.index(Forward) + 1
+_CODE_AT = 4
+"""Where the kind of a frame stands in its header."""
+
+_NODE_FRAME, _ACCUMULATE_FRAME, _FORWARD_FRAME = (
+    struct.Struct(HEADER.format + layout)
+    for layout in (NODE.format[1:], ACCUMULATE.format[1:], FORWARD.format[1:] + "I")
+)
+_unpack_node = _NODE_FRAME.unpack_from
+_unpack_accumulate = _ACCUMULATE_FRAME.unpack_from
+_unpack_forward = _FORWARD_FRAME.unpack_from
+_node_run, _accumulate, _forward = maker(NodeRun), maker(Accumulate), maker(Forward)
+_tensor_ref = maker(TensorRef)
+_OFTEN: dict[int, Callable[[Packed, int, Lookup, Flow], Event]] = {
+    NODE_CODE: _decode_node,
+    KIND_CODES[Accumulate]: _decode_accumulate,
+    KIND_CODES[Forward]: _decode_forward,
+}
 _DECODERS: dict[type[Event], Callable[[_Payload], dict[str, object]]] = {
     GradMode: _decode_grad_mode,
     HookAdded: _decode_hook_change,
@@ -333,7 +355,6 @@ _DECODERS: dict[type[Event], Callable[[_Payload], dict[str, object]]] = {
     PassBegin: _decode_nothing,
     PassEnd: _decode_nothing,
     HookRun: _decode_hook_run,
-    Accumulate: _decode_accumulate,
     GradWrite: _decode_write,
     DataWrite: _decode_write,
     GradRead: _decode_grad_read,

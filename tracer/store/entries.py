@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tracer.records.events import Hook
 from tracer.records.graph import Site
+from tracer.records.quick import maker
 from tracer.records.statistics import gradient_of_values
 from tracer.records.stream import (
     DTYPE_CODES,
@@ -28,12 +29,15 @@ from tracer.records.tensors import NOT_ASKED, Gradient, TensorMeta
 from tracer.store.elements import ELEMENT_TYPES
 
 STATS = struct.Struct("<BIddddQQQ")
+_STATS_SIZE, _unpack_stats = STATS.size, STATS.unpack_from
 UNREAD = struct.Struct("<BII")
 UNASKED = struct.Struct("<BI")
 PARTIAL = struct.Struct("<BIH7d")
 
 UNKNOWN_META = TensorMeta((), "unknown", "unknown", "unknown")
 """Stands where an entry leaves the metadata to the structure, and the structure has none."""
+
+_gradient = maker(Gradient)
 
 Packed = bytes | bytearray | memoryview
 
@@ -115,9 +119,10 @@ def decode_entry(
     """
     state = buffer[offset]
     if state == ENTRY_STATS:
-        _, meta, norm, low, high, mean, zeros, nans, infs = STATS.unpack_from(buffer, offset)
+        _, meta, norm, low, high, mean, zeros, nans, infs = _unpack_stats(buffer, offset)
         shape = lookup.meta(meta) if meta else default
-        return Gradient(shape, norm, low, high, mean, zeros, nans, infs), offset + STATS.size
+        seen = _gradient(shape, norm, low, high, mean, zeros, nans, infs, None, "")
+        return seen, offset + _STATS_SIZE
     if state == ENTRY_NONE:
         return None, offset + 1
     if state in (ENTRY_VALUES, ENTRY_MANY):

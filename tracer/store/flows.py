@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
+from tracer.records.graph import Edge, Graph, Node
 from tracer.records.stream import ENTRY_RECEIVED, ENTRY_SAME, HEADER, NODE
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.store.archive import Archive
@@ -21,72 +24,59 @@ _MOST_SLOTS = 1 << 20
 class Wiring:
     """Which output leads to which input, and what metadata passes there, for one graph."""
 
-    def __init__(self, archive: Archive, graph: int) -> None:
-        self._archive = archive
-        outputs = archive.each(
-            "SELECT CAST(id AS INTEGER), CAST(outputs AS TEXT) FROM node WHERE graph = ?", graph
-        )
-        edges = archive.each(
-            "SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),"
-            " CAST(input_nr AS INTEGER) FROM edge WHERE graph = ? ORDER BY 1, 2",
-            graph,
-        )
-        self._outputs: dict[int, str] = dict(outputs)
-        self._targets: dict[int, list[tuple[int, int, int]]] = {}
-        self._sources: dict[tuple[int, int], tuple[int, int] | None] = {}
-        for source, slot, target, input_nr in edges:
-            self._targets.setdefault(source, []).append((slot, target, input_nr))
-            place = (target, input_nr)
-            self._sources[place] = None if place in self._sources else (source, slot)
-        self._listed: dict[str, tuple[TensorMeta, ...]] = {}
-        self._arriving: dict[int, tuple[TensorMeta, ...]] = {}
-        self._leaving: dict[int, tuple[TensorMeta, ...]] = {}
+    def __init__(self, graph: Graph | None) -> None:
+        self._nodes: Sequence[Node] = graph.nodes if graph is not None else ()
+        self._edges: Mapping[int, Sequence[Edge]] = graph.edges_from if graph is not None else {}
+        self.sources: dict[tuple[int, int], Edge | None] = {}
+        """The one edge that leads to an input of a node; None where there are several."""
+        for edge in graph.edges if graph is not None else ():
+            place = edge.target, edge.input_nr
+            self.sources[place] = None if place in self.sources else edge
 
-    def arriving(self, node: int) -> tuple[TensorMeta, ...]:
+    def arriving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that arrives at a node."""
-        metas = self._arriving.get(node)
-        if metas is None:
-            outputs = self._outputs.get(node, "[]")
-            metas = self._listed.get(outputs)
-            if metas is None:
-                metas = tuple(meta or UNKNOWN_META for meta in self._archive.metas(outputs))
-                self._listed[outputs] = metas
-            self._arriving[node] = metas
-        return metas
+        outputs = self._nodes[node].outputs if node < len(self._nodes) else ()
+        return [meta or UNKNOWN_META for meta in outputs]
 
-    def leaving(self, node: int) -> tuple[TensorMeta, ...]:
+    def leaving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that leaves a node, by slot."""
-        metas = self._leaving.get(node)
-        if metas is None:
-            found: list[TensorMeta] = []
-            for slot, target, input_nr in self._targets.get(node, ()):
-                if len(found) < slot < _MOST_SLOTS:
-                    found += [UNKNOWN_META] * (slot - len(found))
-                if len(found) == slot:
-                    found.append(meta_at(self.arriving(target), input_nr))
-            metas = self._leaving[node] = tuple(found)
-        return metas
+        found: list[TensorMeta] = []
+        for edge in self._edges.get(node, ()):
+            if edge.slot != len(found):
+                return self._leaving_with_gaps(node)
+            outputs, place = self._nodes[edge.target].outputs, edge.input_nr
+            found.append((outputs[place] if place < len(outputs) else None) or UNKNOWN_META)
+        return found
 
-    def source(self, node: int, input_nr: int) -> tuple[int, int] | None:
-        """The node and slot of the one edge that leads to an input, None where there is not one."""
-        return self._sources.get((node, input_nr))
+    def _leaving_with_gaps(self, node: int) -> Sequence[TensorMeta]:
+        found: list[TensorMeta] = []
+        for edge in sorted(self._edges[node], key=_slot):
+            if len(found) < edge.slot < _MOST_SLOTS:
+                found += [UNKNOWN_META] * (edge.slot - len(found))
+            if len(found) == edge.slot:
+                found.append(meta_at(self.arriving(edge.target), edge.input_nr))
+        return found
+
+
+_slot = attrgetter("slot")
 
 
 class Wirings:
     """The wirings of the graphs used last."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, graphs: Mapping[int, Graph]) -> None:
         self._archive = archive
+        self._graphs = graphs
         self._kept: dict[int, Wiring] = {}
 
     def of_pass(self, number: int) -> Wiring:
-        """The wiring of a pass's graph; of an unknown pass, that of graph 0."""
+        """The wiring of a pass's graph; of an unknown pass, one that leads nowhere."""
         sql = "SELECT IFNULL(CAST(graph AS INTEGER), 0) FROM pass WHERE id = ?"
         found = self._archive.rows(sql, number)
         graph = found[0][0] if found else 0
         wiring = self._kept.pop(graph, None)
         if wiring is None:
-            wiring = Wiring(self._archive, graph)
+            wiring = Wiring(self._graphs.get(graph))
         self._kept[graph] = wiring
         if len(self._kept) > _WIRINGS_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -103,15 +93,27 @@ class _Place(NamedTuple):
 class PassFlow:
     """What one pass's node frames sent, decoded or still packed."""
 
-    def __init__(self, archive: Archive, wiring: Wiring) -> None:
+    def __init__(self, archive: Archive, wirings: Wirings, number: int) -> None:
         self._archive = archive
-        self._wiring = wiring
+        self._wirings = wirings
+        self._number = number
         self._returned: dict[int, Sequence[Gradient | None]] = {}
         self._packed: dict[int, tuple[Packed, int]] = {}
         self._unpacked: dict[_Place, Gradient | None] = {}
-        self.arriving = wiring.arriving
-        self.leaving = wiring.leaving
         self.leaf = archive.leaf_meta
+
+    @cached_property
+    def _wiring(self) -> Wiring:
+        """Read when it is first asked for: what ends a pass, for one, refers to no node."""
+        return self._wirings.of_pass(self._number)
+
+    def arriving(self, node: int) -> Sequence[TensorMeta]:
+        """The metadata of each gradient that arrives at a node."""
+        return self._wiring.arriving(node)
+
+    def leaving(self, node: int) -> Sequence[TensorMeta]:
+        """The metadata of each gradient that leaves a node, by slot."""
+        return self._wiring.leaving(node)
 
     def ran(self, node: int, returned: Sequence[Gradient | None]) -> None:
         """Remember what a node returned."""
@@ -124,13 +126,13 @@ class PassFlow:
 
     def sent(self, node: int, input_nr: int) -> Gradient | None:
         """What the one edge into this input carried."""
-        source = self._wiring.source(node, input_nr)
+        source = self._wiring.sources.get((node, input_nr))
         if source is None:
             return self._unknown(node, input_nr)
-        returned = self._returned.get(source[0])
-        if returned is not None and source[1] < len(returned):
-            return returned[source[1]]
-        return self._follow(_Place(*source))
+        returned = self._returned.get(source.source)
+        if returned is not None and source.slot < len(returned):
+            return returned[source.slot]
+        return self._follow(_Place(source.source, source.slot))
 
     def _follow(self, start: _Place) -> Gradient | None:
         """What was returned at a place, from frames that are still packed.
@@ -173,8 +175,10 @@ class PassFlow:
         k = frames[offset + 1]
         offset = skip_entries(frames, entries, k)
         if frames[offset] == ENTRY_SAME:
-            source = self._wiring.source(place.node, k)
-            return self._unknown(place.node, k) if source is None else _Place(*source)
+            source = self._wiring.sources.get((place.node, k))
+            if source is None:
+                return self._unknown(place.node, k)
+            return _Place(source.source, source.slot)
         meta = meta_at(self.arriving(place.node), k)
         return decode_entry(frames, offset, self._archive, meta)[0]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from tracer.records.events import Accumulate, Event, NodeRun
+from tracer.records.graph import Graph
 from tracer.store.archive import NONSENSE, Archive
 from tracer.store.decoding import decode_event
 from tracer.store.entries import Packed
@@ -22,6 +24,7 @@ from tracer.store.frames import (
 )
 
 _ALL_KINDS = -1
+_seq = itemgetter(0)
 _REFERRING = 1 << NODE_CODE | 1 << KIND_CODES[Accumulate]
 _CONTEXT = 1 << NODE_CODE | 1 << PASS_END_CODE
 _MOST_BYTES = 1 << 28
@@ -39,15 +42,8 @@ class _Chunk(NamedTuple):
     kinds: int
 
 
-class _Frame(NamedTuple):
-    """Where an event lies, packed, ordered by seq."""
-
-    seq: int
-    kind: int
-    pass_id: int
-    frames: Packed
-    offset: int
-    wanted: bool
+_Frame = tuple[int, int, int, Packed, int, bool]
+"""Where an event lies, packed: seq, kind, pass, frames, offset, and whether it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +66,9 @@ class _Wanted:
 class ChunkLog:
     """The events of a trace, decoded as they are asked for."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, graphs: Mapping[int, Graph]) -> None:
         self._archive = archive
-        self._wirings = Wirings(archive)
+        self._wirings = Wirings(archive, graphs)
 
     def __len__(self) -> int:
         total = self._archive.rows("SELECT CAST(TOTAL(count) AS INTEGER) FROM chunk")[0][0]
@@ -104,24 +100,22 @@ class ChunkLog:
         def flow_of(pass_id: int) -> PassFlow:
             flow = flows.get(pass_id)
             if flow is None:
-                flow = flows[pass_id] = PassFlow(self._archive, self._wirings.of_pass(pass_id))
+                flow = flows[pass_id] = PassFlow(self._archive, self._wirings, pass_id)
             return flow
 
-        for frame in self._in_order(wanted, flow_of):
-            if frame.wanted:
-                flow = flow_of(frame.pass_id)
-                event = self._decode(frame, flow)
+        archive = self._archive
+        for _, kind, pass_id, frames, offset, is_wanted in self._in_order(wanted, flow_of):
+            if is_wanted:
+                flow = flows.get(pass_id) or flow_of(pass_id)
+                try:
+                    event = decode_event(frames, offset, archive, flow)
+                except NONSENSE as error:
+                    raise damaged(archive.label, error) from error
                 if isinstance(event, NodeRun):
                     flow.ran(event.node, event.returned)
                 yield event
-            if frame.kind == PASS_END_CODE:
-                flows.pop(frame.pass_id, None)
-
-    def _decode(self, frame: _Frame, flow: PassFlow) -> Event:
-        try:
-            return decode_event(frame.frames, frame.offset, self._archive, flow)
-        except NONSENSE as error:
-            raise damaged(self._archive.label, error) from error
+            if kind == PASS_END_CODE:
+                flows.pop(pass_id, None)
 
     def _in_order(self, wanted: _Wanted, flow_of: Callable[[int], PassFlow]) -> Iterator[_Frame]:
         """The wanted frames by seq, and the ends of passes.
@@ -177,9 +171,9 @@ class ChunkLog:
                 if only is not None and pass_id != only:
                     continue
                 if kinds >> kind & 1 and seq >= since:
-                    found.append(_Frame(seq, kind, pass_id, frames, offset, True))
+                    found.append((seq, kind, pass_id, frames, offset, True))
                 elif kind == PASS_END_CODE:
-                    found.append(_Frame(seq, kind, pass_id, frames, offset, False))
+                    found.append((seq, kind, pass_id, frames, offset, False))
                 elif context and kind == NODE_CODE:
                     flow_of(pass_id).ran_packed(frames, offset)
         return found
@@ -193,10 +187,6 @@ class ChunkLog:
             raise damaged(self._archive.label, f"chunk {chunk.id} has no sound length")
         frames: bytes = rows[0][0]
         return frames
-
-
-def _seq(frame: _Frame) -> int:
-    return frame.seq
 
 
 def _floors(chunks: Sequence[_Chunk]) -> list[int | None]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from tracer.records.events import Leaf, Outcome, Pass
 from tracer.records.graph import Edge, Graph, Node, NodeKind, Root
+from tracer.records.quick import maker
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.records.trace import Run, TraceRecord
 from tracer.store.archive import Archive
@@ -24,6 +25,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _GRAPHS_KEPT = 4
+_KINDS = {kind.value: kind for kind in NodeKind}
+_make_node, _edge = maker(Node), maker(Edge)
 _SOURCES_KEPT = 64
 
 
@@ -53,15 +56,16 @@ def _read(archive: Archive) -> TraceRecord:
     rows = archive.rows(select_from("trace"))
     if not rows:
         raise damaged(archive.label, "it does not say what ran")
+    graphs = _graphs(archive)
     with archive.reading():
         run, complete = _run(rows[0])
         return TraceRecord(
             run=run,
             sources=_sources(archive),
-            graphs=_graphs(archive),
+            graphs=graphs,
             passes=Passes(archive, _pass),
             leaves=Leaves(archive, _leaf),
-            events=ChunkLog(archive),
+            events=ChunkLog(archive, graphs),
             dropped=dict(archive.rows(select_from("dropped", "ORDER BY reason"))),
             complete=complete,
         )
@@ -204,7 +208,7 @@ def _graph(archive: Archive, number: int, digest: str, notes: str) -> Graph:
     graph = Graph(
         id=number,
         nodes=tuple(_node(archive, row) for row in nodes),
-        edges=tuple(Edge(*row[2:]) for row in edges),
+        edges=tuple(_edge(*row[2:]) for row in edges),
         roots=tuple(Root(*row[2:]) for row in roots),
         digest=digest,
         notes=strings_of(notes),
@@ -229,19 +233,8 @@ def _node(archive: Archive, row: tuple[Any, ...]) -> Node:
         _, number, name, kind, sequence_nr, outputs, variables, site, op, module, call, loops,
         saved, attributes, note,
     ) = row  # fmt: skip
-    return Node(
-        id=number,
-        name=name,
-        kind=NodeKind(kind),
-        sequence_nr=sequence_nr,
-        outputs=archive.metas(outputs),
-        variables=strings_of(variables),
-        site=archive.site(site),
-        op=op,
-        module=archive.module(module),
-        call=call,
-        loops=pairs_of(loops),
-        saved=archive.saved(saved),
-        attributes=pairs_of(attributes),
-        note=note,
-    )
+    return _make_node(
+        number, name, _KINDS.get(kind) or NodeKind(kind), sequence_nr, archive.metas(outputs),
+        strings_of(variables), archive.site(site), op, archive.module(module), call,
+        pairs_of(loops), archive.saved(saved), pairs_of(attributes), note,
+    )  # fmt: skip
