@@ -585,11 +585,20 @@ static PyObject *run_here(RunBackward *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
+/* A run of which we failed to make a pass: it was entered all the same. */
+static PyObject *run_unrecorded(RunBackward *self, PyObject *args, PyObject *kwargs)
+{
+    run_enters(self->counter);
+    PyObject *result = PyObject_Call(self->function, args, kwargs);
+    self->counter->inside--;
+    return result;
+}
+
 static PyObject *door_call(RunBackward *self, PyObject *args, PyObject *kwargs)
 {
     int here = try_here(self, args, kwargs);
     if (here == -2) return NULL;
-    if (here == -1) return PyObject_Call(self->function, args, kwargs);
+    if (here == -1) return run_unrecorded(self, args, kwargs);
     if (here) return run_here(self, args, kwargs);
     PyObject *before = PyObject_GetAttrString(self->engine, "before");
     PyObject *after = before ? PyObject_GetAttrString(self->engine, "after") : NULL;
