@@ -77,6 +77,17 @@ def unseen_writes() -> None:
             leaf.detach().numpy()[0] = 7
 
 
+def unseen_writes_that_leave_all_as_it_was() -> None:
+    """Writes that only the version of a leaf tells of, before one that is seen."""
+    for factor in (1, 2):
+        leaf = torch.ones(40, requires_grad=True)
+        (leaf * leaf).sum().backward()
+        with torch.no_grad():
+            with torch._C.DisableTorchFunction():
+                leaf.mul_(factor)
+            leaf.add_(1)
+
+
 def nested_passes() -> None:
     """A pass in a hook, a checkpoint, a second order, and `autograd.grad`."""
     leaf = torch.linspace(0, 1, 20, requires_grad=True)
@@ -122,7 +133,10 @@ def errors() -> None:
         product.sum().backward()
 
 
-PROGRAMS = (train, hooks_of_all_kinds, unseen_writes, nested_passes, many_shapes, errors)
+PROGRAMS = (
+    train, hooks_of_all_kinds, unseen_writes, unseen_writes_that_leave_all_as_it_was, nested_passes,
+    many_shapes, errors,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
