@@ -125,16 +125,22 @@ class GraphBook:
     def origins_of(self, walk: structure.Walk) -> list[structure.Origin]:
         """What is known of how each node of a walk was made."""
         under_way = self._session.sites.loops_under_way(sys._getframe())
-        origins = [self._origin(sequence_nr, under_way) for sequence_nr in walk.sequence_nrs]
+        made_by = self._session.made_by
+        known: dict[Any, structure.Origin] = {None: structure.Origin()}
+        origins = []
+        for sequence_nr in walk.sequence_nrs:
+            made = made_by(sequence_nr)
+            run = made and made[:4]  # one run of an operation makes several nodes
+            origin = known.get(run)
+            if origin is None:
+                origin = known[run] = self._origin(run, under_way)
+            origins.append(origin)
         _name_outputs_only(walk, origins)
         return origins
 
-    def _origin(self, sequence_nr: int, under_way: set[tuple[str, int]]) -> structure.Origin:
+    def _origin(self, run: Any, under_way: set[tuple[str, int]]) -> structure.Origin:
         session = self._session
-        made = session.made_by(sequence_nr)
-        if made is None:
-            return structure.Origin()
-        site_id, op, module, call, _ = made
+        site_id, op, module, call = run
         site, note = session.recorder.site(site_id), session.second_order.note(op)
         names = site.targets if site is not None and not note else ()
         return structure.Origin(
@@ -160,6 +166,10 @@ def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) ->
             if held is None or walk.sequence_nrs[number] > walk.sequence_nrs[held]:
                 newest[key] = number
     kept = set(newest.values())
+    without: dict[int, structure.Origin] = {}
     for number, origin in enumerate(origins):
         if origin.site is not None and origin.variables and number not in kept:
-            origins[number] = replace(origin, variables=())
+            unnamed = without.get(id(origin))
+            if unnamed is None:
+                unnamed = without[id(origin)] = replace(origin, variables=())
+            origins[number] = unnamed

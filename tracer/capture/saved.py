@@ -20,13 +20,20 @@ SiteOf = Callable[[object], Site | None]
 _RAW = "_raw_saved_"
 _SAVED = "_saved_"
 _LONGEST = 120
-_Names = tuple[tuple[str, ...], tuple[str, ...]]
+_Names = tuple[tuple[tuple[str, str], ...], tuple[str, ...]]
 _NAMES: dict[Any, _Names] = {}
-_PLAIN = (int, float, complex, str, bool, type(None), torch.dtype, torch.device, torch.layout)
+_MOST_KEPT = 4096
+_KNOWN: dict[Any, SavedTensor] = {}
+"""What was said of ordinary tensors: of thousands that the nodes of a graph keep, few differ."""
+_ORDINARY = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN = frozenset(
+    (int, float, complex, str, bool, type(None), torch.dtype, torch.device, torch.layout)
+)
 
 
 def _attributes_of(fn: Any) -> _Names:
-    """The names under which nodes of this one's type keep tensors, and those of other values."""
+    """Under what nodes of this one's type keep tensors, with where they can be read raw, and under
+    what they keep other values."""
     names = _NAMES.get(type(fn))
     if names is None:
         names = _NAMES[type(fn)] = _find_attributes(dir(type(fn)))
@@ -35,8 +42,11 @@ def _attributes_of(fn: Any) -> _Names:
 
 def _find_attributes(names: list[str]) -> _Names:
     tensors = [name.removeprefix(_RAW) for name in names if name.startswith(_RAW)]
-    kept = [name.removeprefix(_SAVED) for name in names if name.startswith(_SAVED)]
-    return tuple(tensors), tuple(name for name in kept if name not in tensors)
+    others = [
+        name for name in names
+        if name.startswith(_SAVED) and name.removeprefix(_SAVED) not in tensors and is_name(name)
+    ]  # fmt: skip
+    return tuple((_SAVED + name, _RAW + name) for name in tensors), tuple(others)
 
 
 def saved_tensors(fn: Any) -> tuple[SavedTensor, ...]:
@@ -46,32 +56,44 @@ def saved_tensors(fn: Any) -> tuple[SavedTensor, ...]:
     The saved variables are read raw: unpacking one that is an output makes a new tensor, and
     unpacking one with hooks runs user code.
     """
-    return tuple(_describe(attribute, held) for attribute, held in held_tensors(fn))
+    if not _attributes_of(fn)[0]:
+        return ()
+    return tuple([_describe(attribute, held) for attribute, held in held_tensors(fn)])
 
 
 def held_tensors(fn: Any) -> Iterator[tuple[str, Any]]:
     """What a node keeps, with the attribute it keeps it under, whether or not it was changed."""
-    for name in _attributes_of(fn)[0]:
-        for attribute, held in _held_under(_SAVED + name, _read(fn, _RAW + name)):
+    for attribute, raw_attribute in _attributes_of(fn)[0]:
+        raw = _read(fn, raw_attribute)
+        if type(raw) is tuple:
+            for place, each in enumerate(raw):
+                if each.data is not None:
+                    yield f"{attribute}[{place}]", each.data
+        elif raw is not None:
+            held = raw.data
             if held is not None:
                 yield attribute, held
 
 
-def _held_under(attribute: str, raw: Any) -> Iterator[tuple[str, Any]]:
-    if type(raw) is tuple:
-        for place, each in enumerate(raw):
-            yield f"{attribute}[{place}]", each.data
-    elif raw is not None:
-        yield attribute, raw.data
-
-
 def _describe(attribute: str, held: Any) -> SavedTensor:
     try:
-        if isinstance(held, Tensor):
-            return SavedTensor(attribute, meta_of(held), held.numel() * held.element_size())
+        if type(held) not in _ORDINARY or held.is_nested:
+            return _seen(attribute, held)
+        key = attribute, held.shape, held.dtype, held.device, held.layout
+        known = _KNOWN.get(key)
+        if known is None:
+            if len(_KNOWN) >= _MOST_KEPT:
+                _KNOWN.clear()
+            known = _KNOWN[key] = _seen(attribute, held)
+        return known
     except Exception:  # a subclass may refuse even its shape
-        pass
-    return SavedTensor(attribute, None)
+        return SavedTensor(attribute, None)
+
+
+def _seen(attribute: str, held: Any) -> SavedTensor:
+    if not isinstance(held, Tensor):
+        return SavedTensor(attribute, None)
+    return SavedTensor(attribute, meta_of(held), held.numel() * held.element_size())
 
 
 def _read(fn: Any, name: str) -> Any:
@@ -90,7 +112,10 @@ def plain_attributes(fn: Any, site_of: SiteOf) -> tuple[tuple[str, str], ...]:
             *_texts(namespace_of(fn).items()),
         )
     names = _attributes_of(fn)[1]
-    return tuple(_texts((_SAVED + name, _read(fn, _SAVED + name)) for name in names))
+    if not names:
+        return ()
+    values = [(name, _read(fn, name)) for name in names]
+    return tuple([(name, repr(value)[:_LONGEST]) for name, value in values if _is_plain(value)])
 
 
 def _places_of(function: Any, site_of: SiteOf) -> Iterator[tuple[str, str]]:
@@ -108,6 +133,8 @@ def _texts(values: Any) -> Iterator[tuple[str, str]]:
 
 def _is_plain(value: object) -> bool:
     """Whether it is a number, a text or the like, or some of them: `repr` runs no user code."""
+    if type(value) in _PLAIN:
+        return True
     if type(value) in (tuple, list):
         return all(type(each) in _PLAIN for each in value)  # type: ignore[attr-defined]
-    return type(value) in _PLAIN
+    return False

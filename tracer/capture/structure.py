@@ -24,6 +24,7 @@ from tracer.records.graph import (
     Root,
     Site,
 )
+from tracer.records.quick import maker
 from tracer.records.tensors import TensorMeta
 
 Fn = Any  # torch.autograd.graph.Node is an ABC that the real nodes only pretend to subclass
@@ -54,13 +55,18 @@ class Walk:
     def edge_records(self) -> tuple[Edge, ...]:
         """The edges as records, by source and slot."""
         edges = []
+        numbers = struct.unpack(f"<{len(self.links) // 4}i", self.links)
         at = 0
         for source in range(len(self.fns)):
-            (count,) = struct.unpack_from("<I", self.links, at)
-            pairs = struct.iter_unpack("<ii", self.links[at + 4 : at + 4 + 8 * count])
-            edges += [Edge(source, slot, *pair) for slot, pair in enumerate(pairs) if pair[0] >= 0]
-            at += 4 + 8 * count
+            first, at = at + 1, at + 1 + 2 * numbers[at]
+            for place in range(first, at, 2):
+                target = numbers[place]
+                if target >= 0:
+                    edges.append(_edge(source, (place - first) // 2, target, numbers[place + 1]))
         return tuple(edges)
+
+
+_edge, _node = maker(Edge), maker(Node)
 
 
 def pack_links(links: Iterable[Sequence[tuple[int, int]]]) -> bytes:
@@ -119,20 +125,28 @@ class Origin:
 def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
     """The metadata of each output of the forward operation, as the engine will check gradients."""
     metas: list[TensorMeta | None] = []
-    for meta in getattr(fn, "_input_metadata", ()) or ():
+    found = getattr(fn, "_input_metadata", ()) or ()
+    for meta in found:
         try:
             nested = bool(meta.is_nested_tensor)
-            shape = () if nested else tuple(map(int, meta.shape))
-            metas.append(_meta_of(shape, meta.dtype, meta.device, nested))
+            shape = () if nested else tuple(meta.shape)
+            known = _meta_of(shape, meta.dtype, meta.device, nested)
         except (RuntimeError, TypeError):  # an undefined output has no metadata
             metas.append(None)
+        else:
+            if len(found) == 1:
+                return known
+            metas.append(known[0])
     return tuple(metas)
 
 
 @lru_cache(maxsize=4096)
-def _meta_of(shape: tuple[int, ...], dtype: object, device: object, nested: bool) -> TensorMeta:
-    text = str(dtype).removeprefix("torch.")
-    return TensorMeta(shape, text, str(device), "nested" if nested else "strided")
+def _meta_of(
+    shape: tuple[int, ...], dtype: object, device: object, nested: bool
+) -> tuple[TensorMeta]:
+    """The metadata as what most nodes have: that of one output."""
+    text, layout = str(dtype).removeprefix("torch."), "nested" if nested else "strided"
+    return (TensorMeta(tuple(map(int, shape)), text, str(device), layout),)
 
 
 def node_name(fn: Fn) -> str:
@@ -164,32 +178,44 @@ def read_graph(
 ) -> Graph:
     """Make the record of a structure seen for the first time."""
     nodes = []
+    told = _Told()
     for number, (fn, origin) in enumerate(zip(found.fns, origins, strict=True)):
         name = node_name(fn)
         kind = node_kind(fn, name)
         nodes.append(
-            Node(
-                id=number,
-                name=name,
-                kind=kind,
-                sequence_nr=None if kind is NodeKind.ACCUMULATE else found.sequence_nrs[number],
-                outputs=metas[number],
-                variables=origin.variables,
-                site=origin.site,
-                op=origin.op,
-                module=origin.module,
-                call=origin.call,
-                loops=origin.loops,
-                saved=saved_tensors(fn),
-                attributes=plain_attributes(fn, site_of),
-                note=origin.note or _note(name, origin.op),
+            _node(
+                number, name, kind,
+                None if kind is NodeKind.ACCUMULATE else found.sequence_nrs[number],
+                metas[number], origin.variables, origin.site, origin.op, origin.module,
+                origin.call, origin.loops, saved_tensors(fn), plain_attributes(fn, site_of),
+                origin.note or _note(name, origin.op),
             )
-        )
-    told = repr(
-        [(node.name, node.outputs, node.op, node.site and node.site.text) for node in nodes]
-    )
-    digest = hashlib.blake2b(told.encode() + found.links + found.roots, digest_size=12).hexdigest()
+        )  # fmt: skip
+        told.add(nodes[-1])
+    hashed = told.text().encode() + found.links + found.roots
+    digest = hashlib.blake2b(hashed, digest_size=12).hexdigest()
     return Graph(graph_id, tuple(nodes), found.edge_records(), found.root_records(), digest)
+
+
+class _Told:
+    """What of the nodes of a graph goes into its digest, as a text of them all."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._known: dict[tuple[str, int, str, int], str] = {}
+
+    def add(self, node: Node) -> None:
+        """Add a node: of thousands few differ, and those that are alike have the same objects."""
+        key = node.name, id(node.outputs), node.op, id(node.site)
+        text = self._known.get(key)
+        if text is None:
+            text = repr((node.name, node.outputs, node.op, node.site and node.site.text))
+            self._known[key] = text
+        self._texts.append(text)
+
+    def text(self) -> str:
+        """The text of the nodes that were added, which must live still."""
+        return f"[{', '.join(self._texts)}]"
 
 
 def _note(name: str, op: str) -> str:

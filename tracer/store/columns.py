@@ -34,19 +34,17 @@ def number_pairs_text(pairs: Iterable[tuple[int, int]]) -> str:
     return f"[{','.join(f'[{a},{b}]' for a, b in pairs)}]"
 
 
-def saved_text(saved: Iterable[tuple[str, int, int | None]]) -> str:
-    """JSON of the tensors that a node keeps: attribute, meta, bytes."""
-    return f"[{','.join(_saved_text(*tensor) for tensor in saved)}]"
-
-
 @lru_cache(_CACHED)
-def _saved_text(attribute: str, meta: int, nbytes: int | None) -> str:
+def saved_text(attribute: str, meta: int, nbytes: int | None) -> str:
+    """JSON of one of the tensors that a node keeps; a column has a list of them."""
     return _write([attribute, meta, nbytes])
 
 
 @lru_cache(_CACHED)
 def strings_of(text: str) -> tuple[str, ...]:
     """Read a list of strings. Raises ValueError for anything else."""
+    if text.count('"') == 2 and text[:2] == '["' and text[-2:] == '"]' and "\\" not in text:
+        return (text[2:-2],)  # one name, as most lists are
     return tuple(_string(item) for item in _list(json.loads(text)))
 
 
@@ -72,7 +70,7 @@ def number_pairs_of(text: str) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(_CACHED)
 def saved_of(text: str) -> tuple[tuple[str, int, int | None], ...]:
-    """Read what `saved_text` wrote. Raises ValueError for anything else."""
+    """Read a list of what `saved_text` wrote. Raises ValueError for anything else."""
     items = (_list(item, 3) for item in _list(json.loads(text)))
     return tuple((_string(a), _number(m), None if n is None else _number(n)) for a, m, n in items)
 

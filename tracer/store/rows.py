@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from tracer.records.events import Hook, Leaf, Pass
-from tracer.records.graph import Graph, ModuleRef, Node, Root, Site
+from tracer.records.graph import Graph, ModuleRef, NodeKind, Root, SavedTensor, Site
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store.columns import (
@@ -77,21 +77,45 @@ def graph_row(graph: Graph) -> Row:
 
 def node_rows(graph: Graph, names: GraphNames) -> Iterator[Row]:
     """The rows of `node` for one graph."""
-    return (_node_row(graph.id, node, names) for node in graph.nodes)
-
-
-def _node_row(graph: int, node: Node, names: GraphNames) -> Row:
-    outputs = [0 if meta is None else names.meta(meta) for meta in node.outputs]
-    saved = [
-        (each.attribute, 0 if each.meta is None else names.meta(each.meta), each.nbytes)
-        for each in node.saved
-    ]
+    texts = _Texts(names)
     return (
-        graph, node.id, plain(node.name), node.kind.value, node.sequence_nr,
-        numbers_text(outputs), strings_text(node.variables), names.site(node.site),
-        plain(node.op), names.module(node.module), node.call,
-        pairs_text(node.loops), saved_text(saved), pairs_text(node.attributes), plain(node.note),
+        (
+            graph.id, node.id, plain(node.name), _KINDS[node.kind], node.sequence_nr,
+            texts.outputs(node.outputs), strings_text(node.variables), names.site(node.site),
+            plain(node.op), names.module(node.module), node.call, pairs_text(node.loops),
+            texts.saved(node.saved), pairs_text(node.attributes), plain(node.note),
+        )
+        for node in graph.nodes
     )  # fmt: skip
+
+
+_KINDS = {kind: kind.value for kind in NodeKind}
+
+
+class _Texts:
+    """What refers to metadata in the rows of one graph: most nodes share it as the same objects."""
+
+    def __init__(self, names: GraphNames) -> None:
+        self._names = names
+        self._outputs: dict[int, str] = {}
+        self._saved: dict[int, str] = {}
+
+    def outputs(self, outputs: tuple[TensorMeta | None, ...]) -> str:
+        """The column of a node's outputs."""
+        text = self._outputs.get(id(outputs))
+        if text is None:
+            numbers = [0 if meta is None else self._names.meta(meta) for meta in outputs]
+            text = self._outputs[id(outputs)] = numbers_text(numbers)
+        return text
+
+    def saved(self, saved: Sequence[SavedTensor]) -> str:
+        """The column of the tensors that a node keeps."""
+        return f"[{','.join([self._saved.get(id(one)) or self._saved_one(one) for one in saved])}]"
+
+    def _saved_one(self, saved: SavedTensor) -> str:
+        meta = 0 if saved.meta is None else self._names.meta(saved.meta)
+        text = self._saved[id(saved)] = saved_text(saved.attribute, meta, saved.nbytes)
+        return text
 
 
 def edge_rows(graph: Graph) -> Iterator[Row]:
