@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 120
 _PAGER_DEFAULTS = {"LESS": "FRX", "LV": "-c"}
 """As git has them: quit if all fits on one screen (F), keep colours (R), leave the text (X)."""
+
+_MOST_AT_ONCE = 1024
+"""How many lines are written as one."""
 
 _AT_ONCE = 200
 """How many lines the pager is given as they come; after that, by the block."""
@@ -71,8 +74,31 @@ def print_lines(lines: Iterable[str]) -> bool:
     if command:
         _page(command, lines)
     else:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        for block in _blocks(lines):
+            sys.stdout.write(block)
     return True
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[str]:
+    """Lines joined to larger and larger blocks: the first is there at once, and a hundred thousand
+    are not as many writes where output is not buffered (PYTHONUNBUFFERED)."""
+    waiting: list[str] = []
+    many = 1
+    try:
+        for line in lines:
+            waiting.append(line)
+            if len(waiting) >= many:
+                yield _ended(waiting)
+                waiting.clear()
+                many = min(2 * many, _MOST_AT_ONCE)
+    except Exception:
+        yield _ended(waiting)
+        raise
+    yield _ended(waiting)
+
+
+def _ended(lines: Sequence[str]) -> str:
+    return "\n".join((*lines, "")) if lines else ""
 
 
 def _pager() -> str:

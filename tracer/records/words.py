@@ -308,6 +308,8 @@ def _is_of_backward(node: Node) -> bool:
 
 def names_of(node: Node) -> tuple[str, ...]:
     """The names of what a node made, each with where the loops around it stood: `h[t=3]`."""
+    if not node.loops:
+        return node.variables
     return tuple(in_loops(name, node.loops) for name in node.variables)
 
 
@@ -329,8 +331,12 @@ def _stands(variable: str, value: str) -> str:
 
 def _loops(node: Node) -> str:
     """Where the loops around a node stood, as what follows its text: ` (t=3)`."""
-    told = ", ".join(_stands(variable, value) for variable, value in node.loops)
-    return f" ({told})" if told else ""
+    return _loops_text(node.loops) if node.loops else ""
+
+
+@lru_cache(maxsize=4096)
+def _loops_text(loops: tuple[tuple[str, str], ...]) -> str:
+    return f" ({', '.join(_stands(variable, value) for variable, value in loops)})"
 
 
 def op_name(node: Node) -> str:

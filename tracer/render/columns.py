@@ -45,6 +45,7 @@ class Columns:
         self._color = color
         self.times = times
         self._width = width if wrap else 0
+        self._is_plain = not (color or wrap)
         event = 20 if width >= 100 else 15
         where = min(max((width - 30) * 4 // 10, 20), 44)
         self._widths = (steps, 11, event, where, 5 if files <= 1 else 16)
@@ -76,14 +77,15 @@ class Columns:
         numbers, times, events, wheres, places = self._widths
         left = f"{step:>{numbers}}  {time:>{times}}  " if self.times else f"{step:>{numbers}}  "
         start = f"{_fitted(event, events)}  {_fitted(where, wheres)}  {_fitted(place, places)}"
+        if self._is_plain:
+            return f"{left}{start}  {words.one_line(text)}".rstrip()
         return self.line(start, text, tone, left=left)
 
     def line(self, start: str, text: str, tone: Tone, *, left: str = "") -> str:
         """A start and, behind it, text that may go on in further lines; `left` is not coloured."""
         text = words.one_line(text)
         if not self._width:
-            told = f"{start}  {text}".rstrip()
-            return f"{left}{self.dye(told, tone) if self._color else told}".rstrip()
+            return f"{left}{self.dye(f'{start}  {text}'.rstrip(), tone)}".rstrip()
         texts, indent = self._wrapped(text, words.width(f"{left}{start}  "))
         first = f"{left}{self.dye(f'{start}  {texts[0]}'.rstrip(), tone)}".rstrip()
         return "\n".join([first, *(f"{indent}{self.dye(more, tone)}" for more in texts[1:])])

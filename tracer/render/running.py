@@ -52,22 +52,28 @@ class Running:
 
 def received_words(running: Running, event: NodeRun) -> str:
     """`in 5 = 1 + 4`, `in 1`; of several inputs those that something arrived at."""
-    texts = []
-    several = len(event.received) > 1
-    for input_nr, gradient in enumerate(event.received):
-        if several and gradient is None:
-            continue
-        key = event.node, input_nr
-        number = f"[{input_nr}]" if several else ""
-        text = f"in{number} {running.texts.get(id(gradient)) or words.tensor(gradient)}"
-        if key in running.hooked:
-            text += " after hooks"
-        else:
-            parts = running.arriving.get(key, ())
-            if len(parts) > 1:
-                text += words.of_parts(parts)
-        texts.append(text)
-    return "  ".join(texts) or "in None"
+    received = event.received
+    if len(received) == 1:
+        return _received(running, event.node, 0, received[0], "in")
+    return (
+        "  ".join(
+            _received(running, event.node, number, gradient, f"in[{number}]")
+            for number, gradient in enumerate(received)
+            if gradient is not None
+        )
+        or "in None"
+    )
+
+
+def _received(
+    running: Running, node: int, input_nr: int, gradient: Gradient | None, name: str
+) -> str:
+    key = node, input_nr
+    text = running.texts.get(id(gradient)) or words.tensor(gradient)
+    if key in running.hooked:
+        return f"{name} {text} after hooks"
+    parts = running.arriving.get(key, ())
+    return f"{name} {text}{words.of_parts(parts)}" if len(parts) > 1 else f"{name} {text}"
 
 
 def returned_words(running: Running, event: NodeRun) -> Sequence[str]:

@@ -37,11 +37,14 @@ class Teller:
     def tell(self, event: Event) -> Sequence[str]:
         """The lines that are complete with this event: equal operations in a row are one line."""
         said = self._sayings.say(event)
+        lines: list[str] = []
         held = self._held
-        if held is not None and (held.said, held.event.pass_id) == (said, event.pass_id):
-            held.times += 1
-            return ()
-        lines = [] if held is None else self.finish()
+        if held is not None:
+            is_same = held.said.where == said.where and held.said == said  # where, most differ
+            if is_same and held.event.pass_id == event.pass_id:
+                held.times += 1
+                return ()
+            lines = self.finish()
         if said.event in _MERGED:
             self._held = _Held(event, said)
         elif isinstance(event, PassEnd):
@@ -118,7 +121,8 @@ class Teller:
             step = str(running.steps) if said.counts else ""
         else:
             time = f"{event.t_ns / 1e6:.3f} ms"
-        place = self._columns.place(said.site, self._sayings.main_file)
+        site = said.site
+        place = "" if site is None else self._columns.place(site, self._sayings.main_file)
         text = f"{said.text}  ×{times}" if times > 1 else said.text
         return self._columns.row((step, time, said.event, said.where, place, text), said.tone)
 

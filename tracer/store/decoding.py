@@ -32,7 +32,15 @@ from tracer.records.events import (
     TensorRef,
 )
 from tracer.records.quick import maker
-from tracer.records.stream import ACCUMULATE, ENTRY_RECEIVED, ENTRY_SAME, FORWARD, HEADER, NODE
+from tracer.records.stream import (
+    ACCUMULATE,
+    ENTRY_NONE,
+    ENTRY_RECEIVED,
+    ENTRY_SAME,
+    FORWARD,
+    HEADER,
+    NODE,
+)
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.store.entries import UNKNOWN_META, Lookup, Packed, decode_entry
 from tracer.store.frames import (
@@ -141,17 +149,20 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
     if n_received + n_returned > end - offset:
         raise ValueError(f"{n_received + n_returned} entries in {end - offset} bytes")
     received: list[Gradient | None] = []
-    metas = flow.arriving(node)
     for k in range(n_received):
         if buffer[offset] == ENTRY_SAME:
             entry, offset = flow.sent(node, k), offset + 1
         else:
-            entry, offset = decode_entry(buffer, offset, lookup, meta_at(metas, k))
+            meta = meta_at(flow.arriving(node), k)
+            entry, offset = decode_entry(buffer, offset, lookup, meta)
         received.append(entry)
     returned: list[Gradient | None] = []
     metas = flow.leaving(node)
     for slot in range(n_returned):
-        if buffer[offset] == ENTRY_RECEIVED:
+        state = buffer[offset]
+        if state == ENTRY_NONE:
+            entry, offset = None, offset + 1
+        elif state == ENTRY_RECEIVED:
             entry, offset = received[buffer[offset + 1]], offset + 2
         else:
             meta = metas[slot] if slot < len(metas) else UNKNOWN_META
@@ -174,7 +185,10 @@ def _decode_accumulate(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) 
     meta = flow.leaf(leaf)
     entries: list[Gradient | None] = []
     for _ in range(3):
-        if buffer[offset] == ENTRY_SAME:
+        state = buffer[offset]
+        if state == ENTRY_NONE:
+            entry, offset = None, offset + 1
+        elif state == ENTRY_SAME:
             entry, offset = flow.sent(node, 0), offset + 1
         else:
             entry, offset = decode_entry(buffer, offset, lookup, meta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
@@ -41,20 +41,14 @@ class Wiring:
     def leaving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that leaves a node, by slot."""
         found: list[TensorMeta] = []
-        for edge in self._edges.get(node, ()):
-            if edge.slot != len(found):
-                return self._leaving_with_gaps(node)
-            outputs, place = self._nodes[edge.target].outputs, edge.input_nr
-            found.append((outputs[place] if place < len(outputs) else None) or UNKNOWN_META)
-        return found
-
-    def _leaving_with_gaps(self, node: int) -> Sequence[TensorMeta]:
-        found: list[TensorMeta] = []
-        for edge in sorted(self._edges[node], key=_slot):
-            if len(found) < edge.slot < _MOST_SLOTS:
-                found += [UNKNOWN_META] * (edge.slot - len(found))
-            if len(found) == edge.slot:
-                found.append(meta_at(self.arriving(edge.target), edge.input_nr))
+        edges = self._edges.get(node, ())
+        for edge in sorted(edges, key=_slot) if len(edges) > 1 else edges:
+            slot = edge.slot
+            if len(found) < slot < _MOST_SLOTS:
+                found += [UNKNOWN_META] * (slot - len(found))
+            if len(found) == slot:
+                outputs, place = self._nodes[edge.target].outputs, edge.input_nr
+                found.append((outputs[place] if place < len(outputs) else None) or UNKNOWN_META)
         return found
 
 
@@ -107,13 +101,15 @@ class PassFlow:
         """Read when it is first asked for: what ends a pass, for one, refers to no node."""
         return self._wirings.of_pass(self._number)
 
-    def arriving(self, node: int) -> Sequence[TensorMeta]:
+    @cached_property
+    def arriving(self) -> Callable[[int], Sequence[TensorMeta]]:
         """The metadata of each gradient that arrives at a node."""
-        return self._wiring.arriving(node)
+        return self._wiring.arriving
 
-    def leaving(self, node: int) -> Sequence[TensorMeta]:
+    @cached_property
+    def leaving(self) -> Callable[[int], Sequence[TensorMeta]]:
         """The metadata of each gradient that leaves a node, by slot."""
-        return self._wiring.leaving(node)
+        return self._wiring.leaving
 
     def ran(self, node: int, returned: Sequence[Gradient | None]) -> None:
         """Remember what a node returned."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tracer.records.events import Leaf, Outcome, Pass
 from tracer.records.graph import Edge, Graph, Node, NodeKind, Root
@@ -19,14 +19,21 @@ from tracer.store.files import check_schema, damaged, open_file
 from tracer.store.log import ChunkLog
 from tracer.store.schema import select_from
 from tracer.store.tables import Leaves, Passes
-from tracer.store.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from tracer.store.writer import TraceWriter
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _GRAPHS_KEPT = 4
 _KINDS = {kind.value: kind for kind in NodeKind}
-_make_node, _edge = maker(Node), maker(Edge)
+_EDGES = """
+SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),
+       CAST(input_nr AS INTEGER)
+FROM edge WHERE graph = ? ORDER BY position
+"""
+_make_leaf, _make_node, _edge = maker(Leaf), maker(Node), maker(Edge)
 _SOURCES_KEPT = 64
 
 
@@ -136,14 +143,11 @@ def _root_meta(archive: Archive, graph: int, root: Root) -> TensorMeta:
 def _leaf(archive: Archive, row: Sequence[Any]) -> Leaf:
     number, name, meta_number, site, value, grad = row
     meta = archive.meta(meta_number)
-    return Leaf(
-        id=number,
-        name=name,
-        meta=meta,
-        site=archive.site(site),
-        value=decode_entries(value, archive, [meta])[0] if value else None,
-        grad=decode_entries(grad, archive, [meta])[0] if grad else None,
-    )
+    return _make_leaf(
+        number, name, meta, archive.site(site),
+        decode_entries(value, archive, [meta])[0] if value else None,
+        decode_entries(grad, archive, [meta])[0] if grad else None,
+    )  # fmt: skip
 
 
 # ---- graphs and sources
@@ -203,12 +207,12 @@ def _graphs(archive: Archive) -> Mapping[int, Graph]:
 
 def _graph(archive: Archive, number: int, digest: str, notes: str) -> Graph:
     nodes = archive.each(select_from("node", "WHERE graph = ? ORDER BY id"), number)
-    edges = archive.each(select_from("edge", "WHERE graph = ? ORDER BY position"), number)
+    edges = archive.each(_EDGES, number)
     roots = archive.rows(select_from("root", "WHERE graph = ? ORDER BY position"), number)
     graph = Graph(
         id=number,
         nodes=tuple(_node(archive, row) for row in nodes),
-        edges=tuple(_edge(*row[2:]) for row in edges),
+        edges=tuple(_edge(*row) for row in edges),
         roots=tuple(Root(*row[2:]) for row in roots),
         digest=digest,
         notes=strings_of(notes),
