@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
 
-from tracer.records.graph import Edge, Graph, Node
+from tracer.records.graph import Edge, Graph
+from tracer.records.quick import maker
 from tracer.records.stream import ENTRY_RECEIVED, ENTRY_SAME, HEADER, NODE
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.store.archive import Archive
@@ -21,21 +22,38 @@ _MOST_SLOTS = 1 << 20
 """A stranger's slot number must not become memory; PyTorch's widest nodes have thousands."""
 
 
+_OUTPUTS = "SELECT CAST(outputs AS TEXT) FROM node WHERE graph = ? ORDER BY id"
+_EDGES = """
+SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),
+       CAST(input_nr AS INTEGER)
+FROM edge WHERE graph = ? ORDER BY position
+"""
+_edge = maker(Edge)
+
+
+def edges_of(archive: Archive, graph: int) -> Iterator[Edge]:
+    """The edges of a graph, in the order they are stored."""
+    return (_edge(*row) for row in archive.each(_EDGES, graph))
+
+
 class Wiring:
     """Which output leads to which input, and what metadata passes there, for one graph."""
 
-    def __init__(self, graph: Graph | None) -> None:
-        self._nodes: Sequence[Node] = graph.nodes if graph is not None else ()
-        self._edges: Mapping[int, Sequence[Edge]] = graph.edges_from if graph is not None else {}
+    def __init__(
+        self, outputs: Sequence[tuple[TensorMeta | None, ...]], edges: Iterable[Edge]
+    ) -> None:
+        self._outputs = outputs
+        self._edges: dict[int, list[Edge]] = {}
         self.sources: dict[tuple[int, int], Edge | None] = {}
         """The one edge that leads to an input of a node; None where there are several."""
-        for edge in graph.edges if graph is not None else ():
+        for edge in edges:
+            self._edges.setdefault(edge.source, []).append(edge)
             place = edge.target, edge.input_nr
             self.sources[place] = None if place in self.sources else edge
 
     def arriving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that arrives at a node."""
-        outputs = self._nodes[node].outputs if node < len(self._nodes) else ()
+        outputs = self._outputs[node] if node < len(self._outputs) else ()
         return [meta or UNKNOWN_META for meta in outputs]
 
     def leaving(self, node: int) -> Sequence[TensorMeta]:
@@ -47,8 +65,7 @@ class Wiring:
             if len(found) < slot < _MOST_SLOTS:
                 found += [UNKNOWN_META] * (slot - len(found))
             if len(found) == slot:
-                outputs, place = self._nodes[edge.target].outputs, edge.input_nr
-                found.append((outputs[place] if place < len(outputs) else None) or UNKNOWN_META)
+                found.append(meta_at(self.arriving(edge.target), edge.input_nr))
         return found
 
 
@@ -58,9 +75,9 @@ _slot = attrgetter("slot")
 class Wirings:
     """The wirings of the graphs used last."""
 
-    def __init__(self, archive: Archive, graphs: Mapping[int, Graph]) -> None:
+    def __init__(self, archive: Archive, known: Callable[[int], Graph | None]) -> None:
         self._archive = archive
-        self._graphs = graphs
+        self._known = known
         self._kept: dict[int, Wiring] = {}
 
     def of_pass(self, number: int) -> Wiring:
@@ -70,11 +87,19 @@ class Wirings:
         graph = found[0][0] if found else 0
         wiring = self._kept.pop(graph, None)
         if wiring is None:
-            wiring = Wiring(self._graphs.get(graph))
+            wiring = self._read(graph)
         self._kept[graph] = wiring
         if len(self._kept) > _WIRINGS_KEPT:
             del self._kept[next(iter(self._kept))]
         return wiring
+
+    def _read(self, number: int) -> Wiring:
+        """The wiring of a graph: from its record where that is known, else from the file alone."""
+        graph, archive = self._known(number), self._archive
+        if graph is not None:
+            return Wiring([node.outputs for node in graph.nodes], graph.edges)
+        outputs = [archive.metas(text) for (text,) in archive.each(_OUTPUTS, number)]
+        return Wiring(outputs, edges_of(archive, number))
 
 
 class _Place(NamedTuple):

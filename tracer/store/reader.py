@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tracer.records.events import Leaf, Outcome, Pass
-from tracer.records.graph import Edge, Graph, Node, NodeKind, Root
+from tracer.records.graph import Graph, Node, NodeKind, Root
 from tracer.records.quick import maker
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.records.trace import Run, TraceRecord
@@ -16,6 +16,7 @@ from tracer.store.archive import Archive
 from tracer.store.columns import pairs_of, strings_of
 from tracer.store.entries import UNKNOWN_META, decode_entries
 from tracer.store.files import check_schema, damaged, open_file
+from tracer.store.flows import edges_of
 from tracer.store.log import ChunkLog
 from tracer.store.schema import select_from
 from tracer.store.tables import Leaves, Passes
@@ -28,12 +29,7 @@ Value = TypeVar("Value")
 
 _GRAPHS_KEPT = 4
 _KINDS = {kind.value: kind for kind in NodeKind}
-_EDGES = """
-SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),
-       CAST(input_nr AS INTEGER)
-FROM edge WHERE graph = ? ORDER BY position
-"""
-_make_leaf, _make_node, _edge = maker(Leaf), maker(Node), maker(Edge)
+_make_leaf, _make_node = maker(Leaf), maker(Node)
 _SOURCES_KEPT = 64
 
 
@@ -72,7 +68,7 @@ def _read(archive: Archive) -> TraceRecord:
             graphs=graphs,
             passes=Passes(archive, _pass),
             leaves=Leaves(archive, _leaf),
-            events=ChunkLog(archive, graphs),
+            events=ChunkLog(archive, graphs.kept),
             dropped=dict(archive.rows(select_from("dropped", "ORDER BY reason"))),
             complete=complete,
         )
@@ -173,6 +169,10 @@ class _ReadOnDemand(Mapping[Key, Value], Generic[Key, Value]):
             del self._kept[next(iter(self._kept))]
         return value
 
+    def kept(self, key: Key) -> Value | None:
+        """The row of a key where that is kept: nothing is read."""
+        return self._kept.get(key)
+
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys())
 
@@ -192,7 +192,7 @@ def _sources(archive: Archive) -> Mapping[str, str]:
     return _ReadOnDemand(keys, read, kept=_SOURCES_KEPT)
 
 
-def _graphs(archive: Archive) -> Mapping[int, Graph]:
+def _graphs(archive: Archive) -> _ReadOnDemand[int, Graph]:
     def keys() -> list[int]:
         rows = archive.rows("SELECT CAST(id AS INTEGER) FROM graph ORDER BY id")
         return [number for (number,) in rows]
@@ -207,12 +207,11 @@ def _graphs(archive: Archive) -> Mapping[int, Graph]:
 
 def _graph(archive: Archive, number: int, digest: str, notes: str) -> Graph:
     nodes = archive.each(select_from("node", "WHERE graph = ? ORDER BY id"), number)
-    edges = archive.each(_EDGES, number)
     roots = archive.rows(select_from("root", "WHERE graph = ? ORDER BY position"), number)
     graph = Graph(
         id=number,
         nodes=tuple(_node(archive, row) for row in nodes),
-        edges=tuple(_edge(*row) for row in edges),
+        edges=tuple(edges_of(archive, number)),
         roots=tuple(Root(*row[2:]) for row in roots),
         digest=digest,
         notes=strings_of(notes),
