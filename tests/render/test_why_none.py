@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.builders import hooks, vector_jacobian
 from tracer.records import Cut, EventList, Forward, Outcome, Site, TensorRef, TraceRecord
-from tracer.render.left_at_the_end import look_through
+from tracer.render import why_none as why_none_module
+from tracer.render.left_at_the_end import Seen, look_through
 from tracer.render.why_none import why_none
 
 SITE = Site(70, "vector_jacobian.py", 4, expression="m3.detach()")
@@ -63,6 +66,41 @@ def test_a_leaf_that_no_graph_leads_to_is_not_reached() -> None:
     other = replace(trace.leaves[1], id=2, name="w")
     trace = replace(trace, leaves={**trace.leaves, 2: other})
     assert reasons(trace) == {"w": "not reached from the root of any pass"}
+
+
+def beside_it(trace: TraceRecord, **change: object) -> TraceRecord:
+    """The trace with one more leaf, `w`, and its first pass changed so."""
+    other = replace(trace.leaves[1], id=99, name="w", grad=None)
+    record = replace(trace.passes[0], **change)
+    return replace(trace, passes=(record,), leaves={**trace.leaves, 99: other})
+
+
+def reasons_unread(trace: TraceRecord) -> dict[str, str]:
+    """The reason for each name of a trace of which no event was read, as there are too many."""
+    return {name: reason for name, reason, _ in why_none(trace, Seen(cut_short=True))}
+
+
+def test_what_is_not_reached_is_told_of_a_trace_too_long_to_be_read() -> None:
+    assert reasons_unread(beside_it(hooks())) == {"w": "not reached from the root of any pass"}
+
+
+def test_what_is_not_certain_is_not_told_of_a_trace_too_long_to_be_read() -> None:
+    trace = beside_it(hooks())
+    renamed = replace(trace.leaves[1], name="renamed since")
+    assert reasons_unread(replace(trace, leaves={**trace.leaves, 1: renamed})) == {}
+
+
+def test_that_only_autograd_grad_ran_is_told_of_a_trace_too_long_to_be_read() -> None:
+    told = reasons_unread(beside_it(hooks(), kind="grad"))
+    assert set(told) == {"w", hooks().leaves[1].name}
+    assert "only torch.autograd.grad() ran" in told[hooks().leaves[1].name]
+
+
+def test_the_graphs_of_a_long_trace_are_read_as_far_as_they_are_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(why_none_module, "_MOST_NODES", 0)
+    assert reasons_unread(beside_it(hooks())) == {}
 
 
 def test_a_cut_is_the_reason_with_its_line() -> None:
