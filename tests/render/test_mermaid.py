@@ -27,7 +27,7 @@ from tracer.records.diagram import (
 )
 from tracer.records.view import View
 from tracer.render import theme
-from tracer.render.mermaid import to_mermaid
+from tracer.render.mermaid import to_mermaid, too_large
 from tracer.transforms import diagram
 
 BOX = r'    \w+[(\[]+"<b>.*</b>.*"[)\]]+'
@@ -43,6 +43,26 @@ def test_folded_modules_are_subgraphs() -> None:
     assert "\nflowchart LR\n" in text
     assert 'subgraph r_g7["h.0–11 Block ×12"]' in text
     assert text.count("subgraph") == len(re.findall(r"(?m)^ *end$", text))
+
+
+def test_what_mermaid_would_refuse_is_said_with_what_to_do() -> None:
+    link, look = '    n1 -->|"a --> b"| n2\n', "    class n1 operation\n"
+    assert too_large("flowchart TD\n" + 500 * link + 100 * look) == ""
+    assert too_large(501 * link).startswith(
+        "Mermaid draws 500 links and 50,000 characters by default, and this has 501 and 12,525: "
+        "fold it (no --no-fold, a smaller --budget)"
+    )
+    assert "and this has 0 and 50,001:" in too_large(50_001 * "n")
+    assert "and this has 0 and 50,002:" in too_large(25_001 * "\U0001d6c1")
+
+
+def test_the_links_of_a_picture_are_counted_as_mermaid_counts_them() -> None:
+    picture = diagram(traced(graphs.chain(600)), 1, View(fold=False))
+    links = re.search(r"this has ([\d,]+) and", too_large(to_mermaid(picture)))
+    assert links is not None
+    assert (
+        int(links[1].replace(",", "")) == len(picture.arrows) + 1
+    )  # and what holds the title above
 
 
 def hostile(text: str) -> Diagram:

@@ -26,6 +26,9 @@ _PLAIN = frozenset(" .,:_-+=/()[]'!?^~→↻…·×‖‑–—")
 _READ_LATER = re.compile(r"\\(?=n)|\$(?=\$)|\bfa[a-z]?:(?=fa-)")
 """Where Mermaid, once it has read the numbers, sees a new line, a formula or an icon: a space of no
 width between keeps it from that."""
+_MOST_LINKS = 500
+_MOST_CHARACTERS = 50_000
+_LINK = re.compile(r" *\w+ (~~~|-->|-\.->|==>)")
 _WIDEST = 900
 """Pixels up to which Mermaid leaves a line in one piece."""
 
@@ -33,6 +36,23 @@ _WIDEST = 900
 def to_mermaid(diagram: Diagram, *, direction: str = "TB") -> str:
     """Write a diagram as Mermaid's `flowchart`; `direction` is the way that gradients flow."""
     return "\n".join(_lines(diagram, direction)) + "\n"
+
+
+def too_large(text: str) -> str:
+    """What to do about a flowchart that Mermaid refuses by default; nothing where it draws it.
+
+    Its limits, `maxEdges` and `maxTextSize`, are among what a chart cannot set for itself:
+    https://mermaid.js.org/config/schema-docs/config-properties-secure.html
+    """
+    links = sum(1 for line in text.splitlines() if _LINK.match(line))
+    characters = len(text.encode("utf-16-le", "replace")) // 2  # as JavaScript counts them
+    if links <= _MOST_LINKS and characters <= _MOST_CHARACTERS:
+        return ""
+    return (
+        f"Mermaid draws {_MOST_LINKS} links and {_MOST_CHARACTERS:,} characters by default, and "
+        f"this has {links:,} and {characters:,}: fold it (no --no-fold, a smaller --budget), or "
+        "set maxEdges and maxTextSize where mermaid.initialize is called"
+    )
 
 
 def _lines(diagram: Diagram, direction: str) -> Iterator[str]:

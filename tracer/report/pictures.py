@@ -13,7 +13,7 @@ from tracer.records.trace import TraceRecord
 from tracer.records.view import View
 from tracer.render.dot import to_dot
 from tracer.render.fonts import missing_scripts
-from tracer.render.mermaid import to_mermaid
+from tracer.render.mermaid import to_mermaid, too_large
 from tracer.render.picture import LayoutError, LayoutTimeoutError, draw_dot, format_of
 from tracer.transforms.diagram import diagram
 
@@ -27,7 +27,7 @@ TIME_LIMIT_S = 10.0
 class PassPicture:
     """A drawn picture of a pass, what it says, and which Graphviz drew it: `dot`, `pygraphviz`, or
     `none` for text. `advice` is what its reader should know of how it came about: that it had to be
-    folded further, or that a font is missing."""
+    folded further, that a font is missing, or that Mermaid will find it too large."""
 
     data: bytes
     engine: str
@@ -61,7 +61,8 @@ def draw_view(
         content = replace(content, notes=(*content.notes, *filter(None, (note,))))
         if format == "mmd":
             text = to_mermaid(content, direction=wishes.direction)
-            return PassPicture(text.encode("utf-8", "replace"), "none", content)
+            advice = tuple(filter(None, (too_large(text),)))
+            return PassPicture(text.encode("utf-8", "replace"), "none", content, advice)
         try:
             dot = to_dot(content, direction=wishes.direction)
             picture = draw_dot(dot, format, dpi=dpi, timeout_s=time_limit_s)
