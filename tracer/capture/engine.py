@@ -399,6 +399,7 @@ class Engine:
             return None
         try:
             with self._alone(), session.compiled, _no_function(), _no_dispatch():
+                self._forget_broken_off()
                 if session.rounds.skips():
                     self.door.next_id()
                     return SKIPPED
@@ -455,6 +456,17 @@ class Engine:
                 self._session.rounds.skipped()
         except Exception as fault:
             self._session.recorder.fault(fault)
+
+    def _forget_broken_off(self) -> None:
+        """Leave the passes that a Ctrl-C has broken off while we began or ended them."""
+        ident = threading.get_ident()
+        if ident not in self._running or torch._C._current_graph_task_id() != -1:
+            return  # within an engine run, those are its own
+        for live in list(self._running[ident]):
+            self._tasks.pop(live.state.task, None)
+            self._leave(live)
+            live.detach()
+            self._session.recorder.writer.dropped("the ends of passes that Ctrl-C broke off")
 
     def _alone(self) -> threading.RLock:
         """Let passes of several threads begin and end one after another: ids are counted there."""

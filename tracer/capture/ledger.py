@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
@@ -71,6 +72,7 @@ class Ledger:
         self._grads: dict[int, LeafState] = self.book.grads
         self._by_address: dict[int, Target] = self.book.aliases
         self._unwatched: dict[int, LeafState] = {}
+        self._dead: list[weakref.ref[Tensor]] = []
         self._count = 0
         self._window = 0
 
@@ -93,24 +95,28 @@ class Ledger:
 
     def _open(self, tensor: Tensor) -> LeafState:
         self._count += 1
-        key, watched, unwatched = id(tensor), self._leaves, self._unwatched
-        writer = self._recorder.writer
-
-        def forget(dead: object) -> None:
-            for leaves in (watched, unwatched):
-                held = leaves.get(key)
-                if held is not None and held.ref is dead:
-                    del leaves[key]
-                    held.target = None  # which leads back to it
-                    writer.lost_leaf(held.id)
-
-        state = LeafState(self._count, OurRef(tensor, forget), NONE, NONE, (0, 0))
+        self._forget_dead()
+        ref = OurRef(tensor, self._dead.append)
+        ref.key = id(tensor)
+        state = LeafState(self._count, ref, NONE, NONE, (0, 0))
         state.name, state.watched = "", False
-        unwatched[key] = state
+        self._unwatched[ref.key] = state
         if self._recorder.watched.leaf(""):
             self._watch(tensor, state)
             self._put(state)
         return state
+
+    def _forget_dead(self) -> None:
+        """Drop the leaves that are gone."""
+        while self._dead:
+            dead = self._dead.pop()
+            assert isinstance(dead, OurRef)
+            for leaves in (self._leaves, self._unwatched):
+                held = leaves.get(dead.key)
+                if held is not None and held.ref is dead:
+                    del leaves[dead.key]
+                    held.target = None  # which leads back to it
+                    self._recorder.writer.lost_leaf(held.id)
 
     def _watch(self, tensor: Tensor, state: LeafState) -> None:
         """Read what a leaf holds, and know of all writes to it from here on."""
@@ -353,6 +359,7 @@ class Ledger:
 
     def forget_gone(self) -> None:
         """Drop what is kept of leaves and gradients that are gone, and readings of long ago."""
+        self._forget_dead()
         deferred = self._recorder.deferred
         if deferred.is_full():
             for state in self._leaves.values():

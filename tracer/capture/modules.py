@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tracer.capture.core import ModeCore, ModuleCall, ModulePath, ModuleStack
+from tracer.capture.references import Known
 from tracer.capture.variables import Scope
 from tracer.records.graph import ModuleRef
 
@@ -45,16 +46,12 @@ class Modules:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._names: weakref.WeakKeyDictionary[torch.nn.Module, dict[int, str]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._names: Known[torch.nn.Module, dict[int, str]] = Known()
         self._outermost: dict[tuple[int, str], Below] = {}
         self._paths: dict[tuple[str, str], ModulePath] = {}
-        self._others: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
+        self._others: Known[torch.nn.Module, str] = Known()
         # What outermost modules are named, by the text that user code called them by.
-        self._roots: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, str]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._roots: Known[torch.nn.Module, dict[str, str]] = Known()
         self._calls: dict[tuple[ModulePath, int, int], ModuleCall] = {}
         self._refs: dict[int, ModuleRef] = {}
 
@@ -113,7 +110,9 @@ class Modules:
         site = session.recorder.site(site_id)
         found = _CALLEE.match(site.expression) if site is not None else None
         called = found.group() if found else ""
-        names = self._roots.setdefault(module, {})
+        names = self._roots.get(module)
+        if names is None:
+            names = self._roots[module] = {}
         if called not in names:
             names[called] = session.names.module_name(module, called, sys._getframe())
         return names[called] or type(module).__name__
@@ -140,7 +139,7 @@ class Modules:
         """The path that a module was last called by, or its class."""
         found = (below.path_of(module) for below in reversed(self._outermost.values()))
         named = next((path for path in found if path is not None), None)
-        return named or self._others.get(module, type(module).__name__)
+        return named or self._others.get(module) or type(module).__name__
 
     def running_scope(self) -> Scope | None:
         """The outermost module that is running, as a variable of the name it was called by."""

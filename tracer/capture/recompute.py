@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from torch.utils import checkpoint
 
 from tracer.capture.core import Around
+from tracer.capture.references import Known
 from tracer.records.events import Recompute
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Recomputes:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._regions: weakref.WeakKeyDictionary[Any, _Region] = weakref.WeakKeyDictionary()
+        self._regions: Known[Any, _Region] = Known()
 
     def install(self) -> None:
         """Watch from here on."""
@@ -70,7 +70,7 @@ class Recomputes:
         if not session.is_recording():
             return
         try:
-            forward, site = self._regions.get(args[0], (None, 0))
+            forward, site = self._regions.get(args[0]) or (None, 0)
             recorder = session.recorder
             recorder.emit(Recompute(**recorder.stamp(), forward=forward, site=recorder.site(site)))
         except Exception as fault:

@@ -1,22 +1,66 @@
-"""References of ours to the user's tensors, which no count of references that PyTorch makes shows.
+"""Objects of the user's come in, what is known of each goes out for as long as it lives.
 
 `torch.utils.swap_tensors` (and `Module.to` with `set_swap_module_params_on_conversion`) refuses a
 tensor that a weak reference leads to; ours stay with the tensor that it is to its user.
+
+No function in Python is told that an object is gone. It would be called by whatever let go of the
+object, C++ or the garbage collector, and a Ctrl-C that had come meanwhile would be raised in it:
+from there nothing is passed on, and the Ctrl-C would be lost.
 """
 
 from __future__ import annotations
 
 import weakref
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 
 class OurRef(weakref.ref[Tensor]):
-    """A weak reference of ours."""
+    """A weak reference of ours; `key` is by what the tensor was known, where that is set."""
 
-    __slots__ = ()
+    __slots__ = ("key",)
+    key: int
+
+
+class _KeyRef(weakref.ref[K]):
+    __slots__ = ("key",)
+    key: int
+
+
+class Known(Generic[K, V]):
+    """Values by the identity of objects that are not kept alive: gone with these."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[_KeyRef[K], V]] = {}
+        self._gone: list[weakref.ref[K]] = []
+
+    def __len__(self) -> int:
+        self._forget_gone()
+        return len(self._held)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._forget_gone()
+        ref = _KeyRef(key, self._gone.append)
+        ref.key = id(key)
+        self._held[ref.key] = ref, value
+
+    def get(self, key: K) -> V | None:
+        """The value of an object, None where it has none."""
+        held = self._held.get(id(key))
+        return held[1] if held is not None and held[0]() is key else None
+
+    def _forget_gone(self) -> None:
+        while self._gone:
+            ref = self._gone.pop()
+            assert isinstance(ref, _KeyRef)
+            held = self._held.get(ref.key)
+            if held is not None and held[0] is ref:
+                del self._held[ref.key]
 
 
 class WithoutOurs(ModuleType):

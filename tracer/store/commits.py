@@ -30,7 +30,8 @@ class Commits:
         self._busy = _thread.allocate_lock()
         self._failed: list[Exception] = []
         self._took_ns = 0
-        _all.add(self)
+        _all[:] = [ref for ref in _all if ref() is not None]
+        _all.append(weakref.ref(self))
 
     @property
     def under_way(self) -> bool:
@@ -85,12 +86,13 @@ class Commits:
             self.commit(wait=True)
 
 
-_all: weakref.WeakSet[Commits] = weakref.WeakSet()
+_all: list[weakref.ref[Commits]] = []
 
 
 def _wait_for_all() -> None:
-    for commits in list(_all):
-        commits.wait()
+    for commits in [ref() for ref in _all]:
+        if commits is not None:
+            commits.wait()
 
 
 if hasattr(os, "register_at_fork"):

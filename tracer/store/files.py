@@ -29,10 +29,12 @@ _NO_TRACE = "record one with `tracer run script.py`"
 
 
 class Connection(sqlite3.Connection):
-    """A connection that closes itself when nobody holds it any more, without a word."""
+    """A connection that closes itself when nobody holds it any more, without a word.
 
-    def __del__(self) -> None:
-        self.close()
+    And without a frame of Python's, in which a Ctrl-C would be raised that nobody passes on.
+    """
+
+    __del__ = sqlite3.Connection.close
 
 
 def is_trace(path: Path) -> bool:
