@@ -139,6 +139,35 @@ def double(gradient: Tensor) -> Tensor:
     return gradient * 2
 
 
+@compiled
+def test_an_interrupt_as_the_core_asks_which_line_runs_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_due = False
+    site_of = Session._site_of
+
+    def interrupted(self: Session, *place: Any) -> int:
+        nonlocal is_due
+        if is_due:
+            is_due = False
+            raise KeyboardInterrupt
+        return site_of(self, *place)
+
+    monkeypatch.setattr(Session, "_site_of", interrupted)
+    x = torch.ones(3, requires_grad=True)
+    with tracer.trace():
+        for is_known in (False, True):
+            loss = (x * x).sum()
+            if not is_known:
+                loss.backward()
+                continue
+            is_due = True
+            with pytest.raises(KeyboardInterrupt):
+                loss.backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0] * 3
+
+
 @compiled  # PyTorch asks a hook for its name, which the core in Python answers, and hears no error
 @pytest.mark.parametrize(("make", "every"), [(alone, 1), (with_hooks, 7)])
 def test_an_interrupt_of_ours_is_the_programs_and_the_recording_goes_on(

@@ -414,8 +414,18 @@ static int put_bare(Tape *tape, int kind, uint32_t pass)
     return put_header(&tape->frames, HEADER, kind, tape_thread(tape), pass, ++tape->seq, clock_ns() - tape->origin);
 }
 
+/* Let go of a fault of ours, if one is set: it will come again where Python begins the pass, and be told there.
+ * -1 where it is the user's Ctrl-C, which would not. */
+static int forget_fault(void)
+{
+    if (!PyErr_Occurred()) return 0;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+    PyErr_Clear();
+    return 0;
+}
+
 /* Find out whether the pass can run here, and if so make it ready: 1, else 0, with nothing left of it but what
- * the walk found. A fault of ours will come again where Python begins the pass, and be told there. */
+ * the walk found; -1 where the user interrupts. */
 static int prepare_here(RunBackward *self, Asked *asked)
 {
     Mode *mode = self->mode;
@@ -434,21 +444,27 @@ static int prepare_here(RunBackward *self, Asked *asked)
     Py_XDECREF(args);
     Py_XDECREF(roots);
     if (can) return 1;
-    PyErr_Clear();
+    int interrupted = forget_fault();
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
     if (self->state) { /* which lets go of the nodes */
         if (detach_here(self) < 0) PyErr_Clear();
         Py_CLEAR(self->walked);
+    } else if (interrupted) {
+        drop_walk(self);
     }
     forget_pass(self);
-    return 0;
+    PyErr_Restore(type, value, trace);
+    return interrupted;
 }
 
 static int begin_here(RunBackward *self, Asked *asked)
 {
     Mode *mode = self->mode;
     int64_t site = find_site(mode, NULL);
-    if (site < 0) { PyErr_Clear(); return 0; }
-    if (!prepare_here(self, asked)) return 0;
+    if (site < 0) return forget_fault();
+    int ready = prepare_here(self, asked);
+    if (ready < 1) return ready;
     Py_CLEAR(self->walked);
     self->count++;
     self->site = (uint32_t)site;
@@ -522,12 +538,21 @@ static int tell_fault(RunBackward *self)
     return 0;
 }
 
+/* Let the next thread begin or end a pass. The exception that is set, if any, stays. */
+static void release_lock(RunBackward *self)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (call_method(self->lock, s_release) < 0) PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+}
+
 /* 1: the pass runs here; 0: it is for Python; -1: ours has failed, and it runs unrecorded; -2: interrupted. */
 static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
 {
     Asked asked;
     if (!may_run_here(self) || !read_asked(args, kwargs, &asked) || asked.create || is_capturing())
-        return PyErr_Occurred() ? (PyErr_Clear(), 0) : 0;
+        return forget_fault() < 0 ? -2 : 0;
     if (call_method(self->lock, s_acquire) < 0) return -2;
     int here = 0;
     if (may_run_here(self)) { /* while it waited for the lock, another may have begun */
@@ -536,7 +561,7 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
         self->stage = here == 1 ? RUNNING : AWAY;
     }
     if (here < 0 && tell_fault(self) < 0) here = -2;
-    if (call_method(self->lock, s_release) < 0) PyErr_Clear();
+    release_lock(self);
     return here;
 }
 
@@ -561,10 +586,7 @@ static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
         Py_XDECREF(done);
     }
     int interrupted = failed && tell_fault(self) < 0;
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    if (call_method(self->lock, s_release) < 0) PyErr_Clear();
-    PyErr_Restore(type, value, trace);
+    release_lock(self);
     return interrupted ? -1 : 0;
 }
 
