@@ -21,7 +21,6 @@ from tests.capture.cores import compiled
 from tracer.capture.core import set_up
 from tracer.capture.engine import Engine, LivePass
 from tracer.capture.pass_here import pass_here
-from tracer.capture.session import Session
 
 pytestmark = compiled
 
@@ -342,7 +341,6 @@ FAULTS = {
     "in the first probe": (torch._C, "_current_graph_task_id", 0),
     "in a later probe": (torch._C, "_current_graph_task_id", 5),
     "as the pass ends": (torch._C, "_stash_obj_in_tls", 1),
-    "when it has ended": (Session, "round_ends", 0),
     "when what waits is looked at": (Engine, "look", 0),
 }
 

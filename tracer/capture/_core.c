@@ -19,6 +19,7 @@
  * _modules.h     ModuleStack: which `nn.Module` runs, and which of its calls
  * _overrides.h   Unoverridden: answers PyTorch as if our mode were not there
  * _modeless.h    Modeless: a function that runs while our mode is off
+ * _attributes.h  Attribute and Method: those of tensors, which do for our mode what PyTorch would ask of it
  * _runs.h        RunCount: how many runs were entered, and which pass runs where the caller is
  * _door.h        RunBackward: the recording of an engine run
  * _walk.h        the walk over a graph before a pass, and a probe on each of its nodes
@@ -81,10 +82,30 @@ static PyObject *call0(PyObject *object, PyObject *name)
     return PyObject_CallMethodObjArgs(object, name, NULL);
 }
 
+/* PyTorch's own descriptors of what is read of tensors most: to look them up takes as long as to read. */
+static struct { const char *path; PyObject *name, *descriptor; } read_often[] = {
+    {"_C.TensorBase.layout", NULL, NULL}, {"_C.TensorBase.requires_grad", NULL, NULL},
+    {"_C.TensorBase.grad", NULL, NULL}, {"_C.TensorBase._version", NULL, NULL},
+    {"_C.TensorBase.is_leaf", NULL, NULL}, {"_C.TensorBase._cdata", NULL, NULL},
+    {"_C.TensorBase.is_cpu", NULL, NULL}, {"_C.TensorBase.grad_fn", NULL, NULL},
+    {"_C.TensorBase.output_nr", NULL, NULL},
+};
+static descrgetfunc read_descriptor;
+
+/* An attribute, whose name is one of our own strings. */
+static PyObject *get(PyObject *object, PyObject *name)
+{
+    PyObject *type = (PyObject *)Py_TYPE(object);
+    if (type == tensor_type || type == parameter_type)
+        for (size_t i = 0; i < sizeof read_often / sizeof *read_often; i++)
+            if (read_often[i].name == name) return read_descriptor(read_often[i].descriptor, object, type);
+    return PyObject_GetAttr(object, name);
+}
+
 /* The method's truth: 1, 0, or -1 with an exception. */
 static int ask(PyObject *object, PyObject *name, int is_method)
 {
-    PyObject *answer = is_method ? call0(object, name) : PyObject_GetAttr(object, name);
+    PyObject *answer = is_method ? call0(object, name) : get(object, name);
     if (!answer) return -1;
     int truth = PyObject_IsTrue(answer);
     Py_DECREF(answer);
@@ -197,6 +218,7 @@ static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
 #include "_modules.h"
 #include "_overrides.h"
 #include "_modeless.h"
+#include "_attributes.h"
 #include "_runs.h"
 
 static PyObject *leaf_probe_type, *node_probe_type;
@@ -243,8 +265,21 @@ static PyObject *in_torch(const char *path)
     return found;
 }
 
+static void find_read_often(void)
+{
+    read_descriptor = (descrgetfunc)PyType_GetSlot(&PyGetSetDescr_Type, Py_tp_descr_get);
+    for (size_t i = 0; i < sizeof read_often / sizeof *read_often; i++) {
+        PyObject *found = in_torch(read_often[i].path);
+        if (found && Py_TYPE(found) == &PyGetSetDescr_Type) {
+            read_often[i].descriptor = found;
+            read_often[i].name = PyUnicode_InternFromString(strrchr(read_often[i].path, '.') + 1);
+        }
+    }
+}
+
 static int find_in_torch(void)
 {
+    find_read_often();
     inference_fn = in_torch("is_inference_mode_enabled");
     count_modes = in_torch("_C._len_torch_function_stack");
     count_dispatch_modes = in_torch("_C._len_torch_dispatch_stack");
@@ -253,11 +288,12 @@ static int find_in_torch(void)
     capturing_fn = in_torch("cuda.is_current_stream_capturing");
     mode_at = in_torch("_C._get_function_stack_at");
     pop_mode = in_torch("_C._pop_torch_function_stack");
+    mode_enabled_fn = in_torch("_C._is_torch_function_mode_enabled");
     push_mode = in_torch("_C._push_on_torch_function_stack");
     stash_fn = in_torch("_C._stash_obj_in_tls");
     stashed_fn = in_torch("_C._get_obj_in_tls");
     is_stashed_fn = in_torch("_C._is_key_in_tls");
-    if (inference_fn && count_modes && count_dispatch_modes && cuda && capturing_fn && mode_at && pop_mode &&
+    if (inference_fn && count_modes && count_dispatch_modes && cuda && capturing_fn && mode_at && pop_mode && mode_enabled_fn &&
         push_mode && stash_fn && stashed_fn && is_stashed_fn)
         return 0;
     PyErr_SetString(PyExc_ImportError, "this torch lacks what the compiled core asks of it");
@@ -304,7 +340,7 @@ static PyMethodDef core_methods[] = {
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b'')"},
     {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them, and let go of its nodes."},
     {"let_go", core_let_go, METH_VARARGS, "let_go(fns): let go of the nodes of a walk that leads to no pass."},
-    {"register_hook", register_hook, METH_VARARGS, "Stands in for _HookMixin._register_hook."},
+    {"register_hook", (PyCFunction)(void (*)(void))register_hook, METH_FASTCALL, "Stands in for _HookMixin._register_hook."},
     {NULL},
 };
 static struct PyModuleDef core_module = {PyModuleDef_HEAD_INIT, "_core", NULL, -1, core_methods};
@@ -339,7 +375,6 @@ PyMODINIT_FUNC PyInit__core(void)
     s_acquire = PyUnicode_InternFromString("acquire");
     s_release = PyUnicode_InternFromString("release");
     s_claim = PyUnicode_InternFromString("claim");
-    s_round_ends = PyUnicode_InternFromString("round_ends");
     s_look = PyUnicode_InternFromString("look");
     s_take_over = PyUnicode_InternFromString("take_over");
     s_accumulate_grad = PyUnicode_InternFromString("accumulate_grad");
@@ -357,7 +392,7 @@ PyMODINIT_FUNC PyInit__core(void)
         {"NodeProbe", &probe_spec}, {"Op", &op_spec}, {"ModeCore", &mode_spec},
         {"Leaf", &leaf_spec}, {"Book", &book_spec}, {"LeafProbe", &leaf_probe_spec},
         {"ModuleCall", &call_spec}, {"ModulePath", &path_spec}, {"ModuleStack", &stack_spec},
-        {"Unoverridden", &unoverridden_spec}, {"RunCount", &count_spec}, {"RunBackward", &door_spec},
+        {"Unoverridden", &unoverridden_spec}, {"Attribute", &attribute_spec}, {"Method", &method_spec}, {"RunCount", &count_spec}, {"RunBackward", &door_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);

@@ -24,6 +24,8 @@ typedef struct {
     PyObject *lock;
     PyObject *hooked;      /* tuple of dicts: what is known of hooks of tensors; all empty where there are none */
     PyObject *entry;       /* the code of the function through which PyTorch enters the engine */
+    ModuleStack *stack;
+    PyObject *meanwhile;   /* dict: what leaves were called before the pass that ends */
     PyObject *claim;       /* self.claim, while a pass runs here */
     uint64_t first_nr;     /* the first node made since the recording began */
     long pid;
@@ -47,7 +49,7 @@ typedef struct {
 } RunBackward;
 
 static PyObject *pass_state_type;
-static PyObject *s_acquire, *s_release, *s_claim, *s_round_ends, *s_look, *s_take_over, *s_accumulate_grad;
+static PyObject *s_acquire, *s_release, *s_claim, *s_look, *s_take_over, *s_accumulate_grad;
 
 static int door_traverse(RunBackward *self, visitproc visit, void *arg)
 {
@@ -62,6 +64,8 @@ static int door_traverse(RunBackward *self, visitproc visit, void *arg)
     Py_VISIT(self->tasks);
     Py_VISIT(self->lock);
     Py_VISIT(self->hooked);
+    Py_VISIT((PyObject *)self->stack);
+    Py_VISIT(self->meanwhile);
     Py_VISIT(self->claim);
     Py_VISIT(self->ran);
     Py_VISIT(self->walked);
@@ -106,6 +110,8 @@ static int door_clear(RunBackward *self)
     Py_CLEAR(self->lock);
     Py_CLEAR(self->hooked);
     Py_CLEAR(self->entry);
+    Py_CLEAR(self->stack);
+    Py_CLEAR(self->meanwhile);
     Py_CLEAR(self->ran);
     Py_CLEAR(self->walked);
     return 0;
@@ -116,14 +122,16 @@ static void door_dealloc(PyObject *self) { free_object(self, (inquiry)door_clear
 static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"function", "engine", "mode", "graphs", "plain", "signatures", "running", "tasks", "counter", "lock", "hooked",
-                            "entry", "first_nr", "pid", "is_open", NULL};
-    PyObject *function, *engine, *mode, *graphs, *plain, *signatures, *running, *tasks, *counter, *lock, *hooked, *entry;
+                            "entry", "stack", "meanwhile", "first_nr", "pid", "is_open", NULL};
+    PyObject *function, *engine, *mode, *graphs, *plain, *signatures, *running, *tasks, *counter, *lock, *hooked, *entry,
+        *stack, *meanwhile;
     unsigned long long first_nr;
     long pid;
     int is_open;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!O!OOO!OKlp", names, &function, &engine, &mode, &PyDict_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!O!OOO!OOO!Klp", names, &function, &engine, &mode, &PyDict_Type,
                                      &graphs, &PyDict_Type, &plain, &PyDict_Type, &signatures, &PyDict_Type, &running,
-                                     &PyDict_Type, &tasks, &counter, &lock, &PyTuple_Type, &hooked, &entry, &first_nr, &pid, &is_open))
+                                     &PyDict_Type, &tasks, &counter, &lock, &PyTuple_Type, &hooked, &entry, &stack, &PyDict_Type, &meanwhile,
+                                     &first_nr, &pid, &is_open))
         return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     RunBackward *self = (RunBackward *)make(type, 0);
@@ -140,6 +148,8 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->lock = Py_NewRef(lock);
     self->hooked = Py_NewRef(hooked);
     self->entry = Py_NewRef(entry);
+    self->stack = (ModuleStack *)Py_NewRef(stack);
+    self->meanwhile = Py_NewRef(meanwhile);
     self->first_nr = first_nr;
     self->pid = pid;
     self->is_open = is_open;
@@ -188,8 +198,8 @@ static PyObject *roots_of(PyObject *outputs)
     PyObject *roots = PyList_New(0);
     for (Py_ssize_t i = 0; roots && i < PyTuple_Size(outputs); i++) {
         PyObject *output = PyTuple_GetItem(outputs, i);
-        PyObject *fn = is_plain_tensor(output) ? PyObject_GetAttr(output, s_grad_fn) : NULL;
-        PyObject *nr = fn && fn != Py_None ? PyObject_GetAttr(output, s_output_nr) : NULL;
+        PyObject *fn = is_plain_tensor(output) ? get(output, s_grad_fn) : NULL;
+        PyObject *nr = fn && fn != Py_None ? get(output, s_output_nr) : NULL;
         PyObject *root = nr ? PyTuple_Pack(2, fn, nr) : NULL;
         if (!root || PyList_Append(roots, root) < 0) Py_CLEAR(roots);
         Py_XDECREF(fn);
@@ -350,36 +360,29 @@ static void drop_walk(RunBackward *self)
 /* Put the probes of the pass on its nodes; 0 where there are hooks of the user's on nodes. */
 static int attach_here(RunBackward *self)
 {
-    PyObject *tape = (PyObject *)self->mode->tape, *links = PyTuple_GetItem(self->walk, 2);
+    PyObject *links = PyTuple_GetItem(self->walk, 2);
     self->claim = PyObject_GetAttr((PyObject *)self, s_claim);
-    self->state = self->claim ? (PassState *)PyObject_CallFunction(pass_state_type, "OIOO", tape, self->count + 1,
-                                                                    self->claim, self->mode->fault)
+    self->state = self->claim ? make_state((PyTypeObject *)pass_state_type, (PyObject *)self->mode->tape,
+                                           self->count + 1, self->claim, self->mode->fault)
                               : NULL;
     if (!self->state) return -1;
-    PyObject *args = Py_BuildValue("(OOOOOy#OOO)", self->state, self->mode->book, PyTuple_GetItem(self->walk, 0),
-                                   PyTuple_GetItem(self->walk, 6), links, "", (Py_ssize_t)0, self->leaves, Py_None, Py_None);
-    PyObject *attached = args ? core_attach(NULL, args) : NULL, *crowded;
-    Py_XDECREF(args);
-    if (!attached || !PyArg_ParseTuple(attached, "OOO", &self->held, &crowded, &self->probes)) {
-        Py_XDECREF(attached);
-        return -1;
-    }
-    Py_INCREF(self->held);
-    Py_INCREF(self->probes);
-    int is_crowded = PyList_Size(crowded) > 0;
-    Py_DECREF(attached);
+    Attaching attaching = {
+        .state = self->state, .book = (PyObject *)self->mode->book, .fns = PyTuple_GetItem(self->walk, 0),
+        .same = PyTuple_GetItem(self->walk, 6), .leaves = self->leaves, .links = PyBytes_AsString(links),
+        .links_size = PyBytes_Size(links),
+    };
+    if (attach_all(&attaching) < 0) return -1;
+    self->held = attaching.held;
+    self->probes = attaching.probes;
+    int is_crowded = PyList_Size(attaching.crowded) > 0;
+    Py_DECREF(attaching.crowded);
     return !is_crowded;
 }
 
-static int detach_here(RunBackward *self)
+static void detach_here(RunBackward *self)
 {
     self->state->closed = 1;
-    if (!self->held) return 0;
-    PyObject *args = PyTuple_Pack(3, self->state, self->held, PyTuple_GetItem(self->walk, 0));
-    PyObject *done = args ? core_detach(NULL, args) : NULL;
-    Py_XDECREF(args);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    if (self->held) detach_all(self->state, self->held, PyTuple_GetItem(self->walk, 0));
 }
 
 /* Leave nothing of a pass that we failed to record. The exception that is set stays. */
@@ -387,7 +390,7 @@ static void drop_pass(RunBackward *self)
 {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if (self->state && detach_here(self) < 0) PyErr_Clear();
+    if (self->state) detach_here(self);
     self->mode->now[self->thread].pass = 0;
     forget_pass(self);
     PyErr_Restore(type, value, trace);
@@ -448,7 +451,7 @@ static int prepare_here(RunBackward *self, Asked *asked)
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     if (self->state) { /* which lets go of the nodes */
-        if (detach_here(self) < 0) PyErr_Clear();
+        detach_here(self);
         Py_CLEAR(self->walked);
     } else if (interrupted) {
         drop_walk(self);
@@ -499,20 +502,28 @@ static int settle_all(PassState *state)
     return 0;
 }
 
+/* As Session.round_ends has it. */
+static void round_ends(RunBackward *self)
+{
+    self->mode->round++;
+    end_round_of_modules(self->stack);
+    PyDict_Clear(self->meanwhile);
+}
+
 static int end_here(RunBackward *self)
 {
     Mode *mode = self->mode;
     Tape *tape = mode->tape;
     int64_t end = clock_ns() - tape->origin;
     int failed = settle_all(self->state) < 0;
-    failed |= detach_here(self) < 0;
+    detach_here(self);
     if (PyList_SetSlice(self->state->unsettled, 0, PyList_Size(self->state->unsettled), NULL) < 0) failed = 1;
     mode->now[self->thread].pass = 0;
     PyObject *told = failed ? NULL : told_of(self, end);
     failed = !told || put_bare(tape, PASS_END, self->state->id) < 0 || PyList_Append(self->ran, told) < 0;
     Py_XDECREF(told);
     forget_pass(self);
-    if (!failed) failed = call_method(self->engine, s_round_ends) < 0;
+    if (!failed) round_ends(self);
     if (failed || (tape->frames.used < LOOK_BYTES && PyList_Size(self->ran) < LOOK_PASSES && end < self->next_look))
         return failed ? -1 : 0;
     self->next_look = end + LOOK_NS;

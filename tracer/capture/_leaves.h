@@ -14,6 +14,7 @@ typedef struct {
     Buffer grad, data;         /* entries: what each held when last observed */
     long long version;         /* of the data, when last observed */
     long long pointer;
+    uint64_t unhooked;         /* 1 and how many hooks on nodes the user had registered when its node had no posthook */
 } Leaf;
 
 static int leaf_traverse(Leaf *self, visitproc visit, void *arg)
@@ -186,7 +187,7 @@ static PyObject *book_find(Book *self, PyObject *tensor)
 /* Remember whose `.grad` this tensor is, so that an in-place write to it is known for what it is. */
 static int follow_grad(Book *book, Leaf *leaf, PyObject *grad)
 {
-    PyObject *key = PyObject_GetAttr(grad, s_cdata);
+    PyObject *key = get(grad, s_cdata);
     if (!key) return -1;
     int failed = PyDict_SetItem(book->grads, key, (PyObject *)leaf);
     Py_DECREF(key);
@@ -205,7 +206,7 @@ static PyObject *book_follow_grads(Book *self, PyObject *unused)
         int has_grad = tensor && tensor != Py_None ? ask(tensor, s_is_leaf, 0) : 0;
         if (has_grad < 0) { PyErr_Clear(); has_grad = 0; }
         if (!has_grad && tensor && tensor != Py_None) has_grad = ask(tensor, s_retains_grad, 0);
-        if (has_grad == 1 && !(grad = PyObject_GetAttr(tensor, s_grad))) has_grad = -1;
+        if (has_grad == 1 && !(grad = get(tensor, s_grad))) has_grad = -1;
         if (has_grad < 0 || (grad && grad != Py_None && follow_grad(self, leaf, grad) < 0)) Py_CLEAR(leaves);
         Py_XDECREF(grad);
         Py_XDECREF(tensor);
@@ -243,7 +244,7 @@ static int may_concern(Book *book, PyObject *tensor)
         Py_DECREF(key);
         if (found) return found;
     }
-    key = PyObject_GetAttr(tensor, s_cdata);
+    key = get(tensor, s_cdata);
     if (!key) return -1;
     found = PyDict_Contains(book->grads, key);
     Py_DECREF(key);
@@ -264,7 +265,7 @@ static int follow_data(Book *book, Leaf *leaf, PyObject *tensor)
 static void read_mark(PyObject *tensor, long long *version, long long *pointer)
 {
     *version = *pointer = 0;
-    PyObject *number = PyObject_GetAttr(tensor, s_version);
+    PyObject *number = get(tensor, s_version);
     if (number) *version = PyLong_AsLongLong(number);
     Py_XDECREF(number);
     if (!PyErr_Occurred() && !runs_own_code(tensor)) *pointer = ask_int(tensor, s_data_ptr);
@@ -409,14 +410,9 @@ static void leaf_probe_dealloc(LeafProbe *self)
     free_uncollected((PyObject *)self, (inquiry)leaf_probe_clear);
 }
 
-static PyObject *leaf_probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *make_leaf_probe(PyTypeObject *type, PyObject *state, PyObject *book, uint32_t node,
+                                 PyObject *tensor, PyObject *leaf, int same)
 {
-    static char *names[] = {"state", "book", "node", "tensor", "leaf", "same", NULL};
-    PyObject *state, *book, *tensor, *leaf;
-    unsigned int node;
-    int same;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOIOOp", names, &state, &book, &node, &tensor, &leaf, &same))
-        return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     LeafProbe *self = (LeafProbe *)make(type, 0);
     if (!self) return NULL;
@@ -429,6 +425,17 @@ static PyObject *leaf_probe_new(PyTypeObject *type, PyObject *args, PyObject *kw
     return (PyObject *)self;
 }
 
+static PyObject *leaf_probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"state", "book", "node", "tensor", "leaf", "same", NULL};
+    PyObject *state, *book, *tensor, *leaf;
+    unsigned int node;
+    int same;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOIOOp", names, &state, &book, &node, &tensor, &leaf, &same))
+        return NULL;
+    return make_leaf_probe(type, state, book, node, tensor, leaf, same);
+}
+
 static int leaf_probe_settle(LeafProbe *self);
 
 static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
@@ -436,7 +443,7 @@ static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
     PassState *state = self->state;
     Tape *tape = state->tape;
     if (!gradient || (self->seq && leaf_probe_settle(self) < 0)) return -1;
-    PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
+    PyObject *grad = get(self->tensor, s_grad);
     if (!grad) return -1;
     int failed = read_again(tape, &self->before, grad, self->leaf->meta) < 0;
     Py_DECREF(grad);
@@ -462,7 +469,7 @@ static int leaf_probe_settle(LeafProbe *self)
     Tape *tape = self->state->tape;
     uint64_t seq = self->seq;
     self->seq = 0;
-    PyObject *grad = PyObject_GetAttr(self->tensor, s_grad);
+    PyObject *grad = get(self->tensor, s_grad);
     if (!grad) return -1;
     int was_none = self->before.data[0] == ENTRY_NONE;
     int is_none = grad == Py_None; /* the gradient was undefined, the leaf frozen, or a hook further on raised */

@@ -48,22 +48,66 @@ static int is_known(PyObject *tensor, PyObject *known)
     return found;
 }
 
-/* What an operation that made no node is to us: 0 nothing, 1 an event that names it, 2 for Python to
- * look into (it may have cut history, made a leaf, or ran where gradients are off), -1 on error. */
-static int weigh_plain(Mode *self, PyObject *args, PyObject *kwargs, PyObject *result)
+/* Whether a gradient may flow through a call of these: 1, 0, or -1 where that cannot be told without asking
+ * objects of classes that are not PyTorch's. */
+static int flows_from(PyObject *objects, int depth)
+{
+    int is_tuple = PyTuple_Check(objects);
+    Py_ssize_t size = is_tuple ? PyTuple_Size(objects) : PyList_Size(objects);
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *object = is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i);
+        PyObject *type = (PyObject *)Py_TYPE(object);
+        int flows = 0;
+        if (type == tensor_type || type == parameter_type) flows = ask(object, s_requires_grad, 0);
+        else if (PyTuple_CheckExact(object) || PyList_CheckExact(object)) flows = depth ? flows_from(object, depth - 1) : -1;
+        else if (object != Py_None && !PyLong_Check(object) && !PyFloat_Check(object) && is_tensor(object)) flows = -1;
+        if (flows) return flows;
+    }
+    return 0;
+}
+
+/* What may come of a call before it is made: nodes, none as nothing that it is given requires a gradient, or
+ * none as gradients are off. Of functions in Python nothing is known. */
+enum { MAY_MAKE = 1, NOTHING_FLOWS = 0, GRADIENTS_OFF = 2 };
+
+static int are_gradients_on(void)
 {
     PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
-    if (!enabled) return -1;
-    int off = enabled != Py_True;
-    Py_DECREF(enabled);
-    if (off) return self->stepping ? 0 : 2;
-    int carries = any_tensor(args, requires_grad, NULL, 1);
-    if (!carries && kwargs) {
-        PyObject *values = PyDict_Values(kwargs);
-        carries = values ? any_tensor(values, requires_grad, NULL, 1) : -1;
-        Py_XDECREF(values);
-    }
-    if (carries) return carries < 0 ? -1 : 2;
+    Py_XDECREF(enabled);
+    return enabled ? enabled == Py_True : -1;
+}
+
+static int foresee(Op *op, PyObject *args, PyObject *kwargs)
+{
+    if (op->action >= SET_GRAD) return NOTHING_FLOWS;
+    if (!op->is_native) return MAY_MAKE;
+    int on = are_gradients_on();
+    if (on < 1) return on < 0 ? -1 : GRADIENTS_OFF;
+    int flows = flows_from(args, 1);
+    PyObject *values = !flows && kwargs ? PyDict_Values(kwargs) : NULL;
+    if (values) flows = flows_from(values, 1);
+    Py_XDECREF(values);
+    return PyErr_Occurred() ? -1 : flows ? MAY_MAKE : NOTHING_FLOWS;
+}
+
+/* Whether a tensor that requires a gradient is among these, whatever their classes; -1 on error. */
+static int carries(PyObject *args, PyObject *kwargs)
+{
+    int found = any_tensor(args, requires_grad, NULL, 1);
+    PyObject *values = !found && kwargs ? PyDict_Values(kwargs) : NULL;
+    if (values) found = any_tensor(values, requires_grad, NULL, 1);
+    Py_XDECREF(values);
+    return PyErr_Occurred() ? -1 : found;
+}
+
+/* What an operation that made no node is to us: 0 nothing, 1 an event that names it, 2 for Python to
+ * look into (it may have cut history, made a leaf, or ran where gradients are off), -1 on error. */
+static int weigh_plain(Mode *self, int foreseen, PyObject *args, PyObject *kwargs, PyObject *result)
+{
+    int on = foreseen == MAY_MAKE ? are_gradients_on() : foreseen == NOTHING_FLOWS;
+    if (on < 1) return on < 0 ? -1 : self->stepping ? 0 : 2;
+    int flows = foreseen == MAY_MAKE ? carries(args, kwargs) : 0;
+    if (flows) return flows < 0 ? -1 : 2;
     if (PyTuple_Check(result) || PyList_Check(result)) return any_tensor(result, is_any, NULL, 0);
     if (!is_tensor(result)) return 0;
     int is_leaf = requires_grad(result, NULL); /* a new one */
@@ -103,92 +147,115 @@ static Op *find_op(Mode *self, PyObject *function)
     if (!has_hash && !PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
     PyErr_Clear();
     op = PyObject_CallFunctionObjArgs(self->describe, function, NULL);
+    if (op) ((Op *)op)->is_native = PyCFunction_Check(function) || Py_TYPE(function) == &PyMethodDescr_Type ||
+                                      Py_TYPE(function) == &PyWrapperDescr_Type;
     /* functions made anew for each call must not pile up */
     if (op && has_hash && PyDict_Size(self->ops) < MOST_OPS && PyDict_SetItem(self->ops, function, op) < 0)
         Py_CLEAR(op);
     return (Op *)op;
 }
 
-static PyObject *s_out;
-
-static PyObject *mode_torch_function(Mode *self, PyObject *all, PyObject *named)
+/* A `.grad` that is read: nothing to tell unless there is none, and it is of a tensor that is no leaf. */
+static PyObject *run_grad_read(Mode *self, Op *op, PyObject *function, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"func", "types", "args", "kwargs", NULL};
-    PyObject *function, *types, *args = NULL, *kwargs = NULL;
-    if (!PyArg_ParseTupleAndKeywords(all, named, "OO|OO", names, &function, &types, &args, &kwargs)) return NULL;
-    if (kwargs == Py_None) kwargs = NULL;
-    PyObject *own_args = args ? Py_NewRef(args) : PyTuple_New(0);
-    if (own_args && !PyTuple_Check(own_args)) {
-        PyObject *tuple = PySequence_Tuple(own_args);
-        Py_DECREF(own_args);
-        own_args = tuple;
-    }
-    if (!own_args) return NULL;
-    PyObject *result = NULL;
-    Op *op = NULL;
-    if (self->paused) goto just_call;
-    PyObject *out = kwargs ? PyDict_GetItemWithError(kwargs, s_out) : NULL;
-    if (out && out != Py_None) { /* it writes there, which it does not when called without */
-        PyObject *pair = Py_BuildValue("(OO)", function, Py_True);
-        op = pair ? find_op(self, pair) : NULL;
-        Py_XDECREF(pair);
-    } else {
-        op = find_op(self, function);
-    }
-    if (!op) {
-        if (hand_over_fault(self->fault) == 0) goto just_call;
-        Py_DECREF(own_args);
-        return NULL;
-    }
-    if (op->action == IGNORE) goto just_call;
-    if (op->action == GET_GRAD) {
-        /* nothing to tell unless somebody reads it of a tensor that is no leaf */
-        result = PyObject_Call(function, own_args, kwargs);
-        PyObject *tensor = PyTuple_Size(own_args) ? PyTuple_GetItem(own_args, 0) : NULL;
-        if (result == Py_None && tensor && self->book && !find_leaf(self->book, tensor))
-            result = tell(op->before, op->after, own_args, result);
-        goto done;
-    }
+    PyObject *result = PyObject_Call(function, args, kwargs);
+    PyObject *tensor = PyTuple_Size(args) ? PyTuple_GetItem(args, 0) : NULL;
+    if (result != Py_None || !tensor || !self->book || find_leaf(self->book, tensor)) return result;
+    return tell(op->before, op->after, args, result);
+}
+
+static PyObject *run_recorded(Mode *self, Op *op, PyObject *function, PyObject *args, PyObject *kwargs)
+{
     int64_t begin = clock_ns();
-    long long low = call_int(sequence_fn);
+    int foreseen = foresee(op, args, kwargs);
+    if (foreseen < 0) { PyErr_Clear(); foreseen = MAY_MAKE; }
+    long long low = foreseen == MAY_MAKE ? call_int(sequence_fn) : 0;
     if (low < 0) PyErr_Clear();
     Leaf *leaf = NULL;
     int is_cut = op->action >= CUT_DATA, simple = 0;
-    if (is_cut) leaf = simple_cut(self, own_args, kwargs);
+    if (is_cut) leaf = simple_cut(self, args, kwargs);
     else if (op->action == WRITE || op->action == SET_GRAD || op->action == SET_DATA)
-        simple = simple_write(self, op, own_args, kwargs, &leaf);
+        simple = simple_write(self, op, args, kwargs, &leaf);
     if (simple < 0) PyErr_Clear();
-    result = is_cut && leaf ? call_cut(self, op, leaf, function, own_args)
-             : simple == 1 && leaf ? call_write(self, op, leaf, function, own_args, kwargs)
-             : op->before && simple != 1 ? call_around(function, op->before, op->after, own_args, kwargs)
-                                         : PyObject_Call(function, own_args, kwargs);
-    if (!result || self->paused) goto done;
-    long long high = call_int(sequence_fn);
+    PyObject *result = is_cut && leaf ? call_cut(self, op, leaf, function, args)
+                       : simple == 1 && leaf ? call_write(self, op, leaf, function, args, kwargs)
+                       : op->before && simple != 1 ? call_around(function, op->before, op->after, args, kwargs)
+                                                   : PyObject_Call(function, args, kwargs);
+    if (!result || self->paused || result == Py_NotImplemented) return result;
+    long long high = foreseen == MAY_MAKE ? call_int(sequence_fn) : 0;
     int failed = high < 0;
     if (simple == 1 && op->action == WRITE && !leaf) { /* call_write notes that of a leaf */
-        PyObject *guard = quiet();
-        failed |= !guard || note_written(self, PyTuple_GetItem(own_args, 0), op->how) < 0;
+        PyObject *guard = quiet_for_plain();
+        failed |= !guard || note_written(self, PyTuple_GetItem(args, 0), op->how) < 0;
         loud(guard);
     }
     if (high > low) {
         failed |= log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
     } else if (!failed && ((op->action == OBSERVE && !op->before) || (op->action == WRITE && simple == 1 && !leaf))) {
-        PyObject *guard = quiet(), *gives = op->action == WRITE ? PyTuple_GetItem(own_args, 0) : result;
-        int weight = guard ? weigh_plain(self, own_args, kwargs, gives) : -1;
+        PyObject *guard = foreseen == MAY_MAKE ? quiet() : quiet_for_plain();
+        PyObject *gives = op->action == WRITE ? PyTuple_GetItem(args, 0) : result;
+        int weight = guard ? weigh_plain(self, foreseen, args, kwargs, gives) : -1;
         if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin) < 0;
-        if (weight == 0 || weight == 1) failed |= tell_derived(self, op, own_args, gives) < 0;
-        if (weight == 2) failed = call_plain(self, op, own_args, kwargs, gives, begin) < 0;
+        if (weight == 0 || weight == 1) failed |= tell_derived(self, op, args, gives) < 0;
+        if (weight == 2) failed = call_plain(self, op, args, kwargs, gives, begin) < 0;
         loud(guard);
         if (weight < 0) failed = 1;
     }
     if ((failed && hand_over_fault(self->fault) < 0) || spill(self->tape) < 0) Py_CLEAR(result);
-    goto done;
-just_call:
-    result = PyObject_Call(function, own_args, kwargs);
-done:
-    Py_DECREF(own_args);
-    Py_XDECREF((PyObject *)op);
     return result;
+}
+
+static PyObject *s_out;
+
+/* Call a function as our mode does: with the modes below ours alone, and record what it was, which is
+ * `known_as`. */
+static PyObject *mode_run(Mode *self, PyObject *known_as, PyObject *function, PyObject *args, PyObject *kwargs)
+{
+    if (self->paused) return PyObject_Call(function, args, kwargs);
+    PyObject *out = kwargs ? PyDict_GetItemWithError(kwargs, s_out) : NULL;
+    Op *op;
+    if (out && out != Py_None) { /* it writes there, which it does not when called without */
+        PyObject *pair = Py_BuildValue("(OO)", known_as, Py_True);
+        op = pair ? find_op(self, pair) : NULL;
+        Py_XDECREF(pair);
+    } else {
+        op = find_op(self, known_as);
+    }
+    if (!op) return hand_over_fault(self->fault) == 0 ? PyObject_Call(function, args, kwargs) : NULL;
+    PyObject *result = op->action == IGNORE ? PyObject_Call(function, args, kwargs)
+                       : op->action == GET_GRAD ? run_grad_read(self, op, function, args, kwargs)
+                                                : run_recorded(self, op, function, args, kwargs);
+    Py_DECREF((PyObject *)op);
+    return result;
+}
+
+/* What PyTorch calls as the mode's `__torch_function__`: (func, types, args=(), kwargs=None). */
+static PyObject *mode_call(Mode *self, PyObject *all, PyObject *named)
+{
+    static char *names[] = {"func", "types", "args", "kwargs", NULL};
+    PyObject *function, *types, *args = NULL, *kwargs = NULL;
+    Py_ssize_t given = PyTuple_Size(all);
+    if (given >= 3 && given <= 4 && !named) {
+        function = PyTuple_GetItem(all, 0);
+        args = PyTuple_GetItem(all, 2);
+        if (given == 4) kwargs = PyTuple_GetItem(all, 3);
+    } else if (!PyArg_ParseTupleAndKeywords(all, named, "OO|OO", names, &function, &types, &args, &kwargs)) {
+        return NULL;
+    }
+    PyObject *own_args = !args ? PyTuple_New(0) : PyTuple_Check(args) ? Py_NewRef(args) : PySequence_Tuple(args);
+    PyObject *result = own_args ? mode_run(self, function, function, own_args, kwargs == Py_None ? NULL : kwargs) : NULL;
+    Py_XDECREF(own_args);
+    return result;
+}
+
+/* For each call PyTorch asks the mode twice for its `__torch_function__`, and that for its `__self__`, by
+ * names that it makes anew, which Python looks for in dict after dict. The mode answers at once: it is both. */
+static PyObject *mode_getattr(PyObject *self, PyObject *name)
+{
+    if (PyUnicode_CompareWithASCIIString(name, "__torch_function__") == 0 ||
+        PyUnicode_CompareWithASCIIString(name, "__self__") == 0)
+        return Py_NewRef(self);
+    return PyObject_GenericGetAttr(self, name);
 }
 
 static PyObject *mode_made_by(Mode *self, PyObject *number)
@@ -253,7 +320,6 @@ static PyObject *mode_log_made(Mode *self, PyObject *args)
 }
 
 static PyMethodDef mode_methods[] = {
-    {"__torch_function__", (PyCFunction)(void (*)(void))mode_torch_function, METH_VARARGS | METH_KEYWORDS, NULL},
     {"made_by", (PyCFunction)mode_made_by, METH_O,
      "made_by(sequence_nr): (site, op, module, call, seq) of the operation that made a node, or None."},
     {"begin_thread", (PyCFunction)mode_begin_thread, METH_NOARGS, "The calling thread has just been started."},
@@ -284,7 +350,8 @@ static PyMemberDef mode_members[] = {
 static PyType_Slot mode_slots[] = {
     {Py_tp_doc, "The __torch_function__ of a TorchFunctionMode, in C."},
     {Py_tp_new, mode_new}, {Py_tp_dealloc, mode_dealloc}, {Py_tp_traverse, mode_traverse},
-    {Py_tp_clear, mode_clear}, {Py_tp_methods, mode_methods}, {Py_tp_members, mode_members}, {0, NULL},
+    {Py_tp_clear, mode_clear}, {Py_tp_call, mode_call}, {Py_tp_getattro, mode_getattr},
+    {Py_tp_methods, mode_methods}, {Py_tp_members, mode_members}, {0, NULL},
 };
 static PyType_Spec mode_spec = {
     "tracer.capture._core.ModeCore", sizeof(Mode), 0, COLLECTED | Py_TPFLAGS_BASETYPE, mode_slots};

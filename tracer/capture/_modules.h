@@ -243,9 +243,14 @@ static PyObject *stack_below(ModuleStack *self, PyObject *unused)
 }
 
 /* What is called from here on in this thread leads to another pass, unless a module runs. */
-static PyObject *stack_round_ends(ModuleStack *self, PyObject *unused)
+static void end_round_of_modules(ModuleStack *self)
 {
     if (!self->running[tape_thread(self->mode->tape)].call) self->round++;
+}
+
+static PyObject *stack_round_ends(ModuleStack *self, PyObject *unused)
+{
+    end_round_of_modules(self);
     Py_RETURN_NONE;
 }
 

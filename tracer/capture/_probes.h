@@ -43,12 +43,8 @@ static int state_clear(PassState *self)
 
 static void state_dealloc(PyObject *self) { free_object(self, (inquiry)state_clear); }
 
-static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, PyObject *claim, PyObject *fault)
 {
-    static char *names[] = {"tape", "id", "claim", "fault", NULL};
-    PyObject *tape, *claim, *fault;
-    unsigned int id;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIOO", names, &tape, &id, &claim, &fault)) return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PassState *self = (PassState *)make(type, 0);
     if (!self) return NULL;
@@ -60,8 +56,17 @@ static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->key = PyLong_FromLongLong(-(long long)id);
     self->open = PyDict_New();
     self->unsettled = PyList_New(0);
-    if (!self->key || !self->open || !self->unsettled) { Py_DECREF(self); return NULL; }
-    return (PyObject *)self;
+    if (!self->key || !self->open || !self->unsettled) Py_CLEAR(self);
+    return self;
+}
+
+static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tape", "id", "claim", "fault", NULL};
+    PyObject *tape, *claim, *fault;
+    unsigned int id;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIOO", names, &tape, &id, &claim, &fault)) return NULL;
+    return (PyObject *)make_state(type, tape, id, claim, fault);
 }
 
 static PyMemberDef state_members[] = {
@@ -162,6 +167,22 @@ static void probe_dealloc(NodeProbe *self)
     free_uncollected((PyObject *)self, (inquiry)probe_clear);
 }
 
+/* `begun` and `ended` are NULL where nobody is to be called. */
+static PyObject *make_probe(PyTypeObject *type, PyObject *state, uint32_t node, PyObject *same, int reuse,
+                            PyObject *begun, PyObject *ended)
+{
+    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    NodeProbe *self = (NodeProbe *)make(type, 0);
+    if (!self) return NULL;
+    self->state = (PassState *)Py_NewRef(state);
+    self->node = node;
+    self->same = Py_NewRef(same);
+    self->reuse = reuse;
+    self->begun = Py_XNewRef(begun);
+    self->ended = Py_XNewRef(ended);
+    return (PyObject *)self;
+}
+
 static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"state", "node", "same", "reuse", "begun", "ended", NULL};
@@ -171,16 +192,7 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIS|pOO", names, &state, &node, &same, &reuse,
                                      &begun, &ended))
         return NULL;
-    allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    NodeProbe *self = (NodeProbe *)make(type, 0);
-    if (!self) return NULL;
-    self->state = (PassState *)Py_NewRef(state);
-    self->node = node;
-    self->same = Py_NewRef(same);
-    self->reuse = reuse;
-    self->begun = begun == Py_None ? NULL : Py_NewRef(begun);
-    self->ended = ended == Py_None ? NULL : Py_NewRef(ended);
-    return (PyObject *)self;
+    return make_probe(type, state, node, same, reuse, begun == Py_None ? NULL : begun, ended == Py_None ? NULL : ended);
 }
 
 static int call_quietly(PyObject *callback)

@@ -4,7 +4,7 @@
 /* What to do when a function is called: its id, and the callbacks of one that needs them. */
 enum { OBSERVE = 0, IGNORE = 1, WRITE = 2, SET_GRAD = 3, GET_GRAD = 4, SET_DATA = 5, CUT_DATA = 6, CUT_DETACH = 7 };
 
-typedef struct { PyObject_HEAD uint32_t id, how; int action; PyObject *before, *after; } Op;
+typedef struct { PyObject_HEAD uint32_t id, how; int action, is_native; PyObject *before, *after; } Op;
 
 static int op_traverse(Op *self, visitproc visit, void *arg)
 {

@@ -265,6 +265,13 @@ static void loud(PyObject *guard)
     PyErr_Restore(type, value, trace);
 }
 
+/* As `quiet`, where what is asked is this tensor: its class may be one that hears it. */
+static PyObject *quiet_for(PyObject *tensor)
+{
+    PyObject *type = (PyObject *)Py_TYPE(tensor);
+    return type == tensor_type || type == parameter_type || tensor == Py_None ? quiet_for_plain() : quiet();
+}
+
 static PyObject *tape_entry(Tape *self, PyObject *args)
 {
     PyObject *tensor;

@@ -71,23 +71,27 @@ static int view_by_methods(PyObject *tensor, View *view)
     for (int i = 0; dtype && i < n_dtypes; i++)
         if (dtypes[i].dtype == dtype) view->code = dtypes[i].code;
     Py_XDECREF(dtype);
-    if (!view->code || ask(tensor, s_is_nested, 0) != 0) return 0;
+    if (!view->code || ask(tensor, s_is_cpu, 0) != 1 || ask(tensor, s_is_nested, 0) != 0) return 0;
     view->ndim = numbers_of(PyObject_GetAttr(tensor, s_shape), view->shape);
     if (view->ndim < 0 || numbers_of(call0(tensor, s_stride), view->strides) != view->ndim) return 0;
     view->data = (const char *)(uintptr_t)ask_int(tensor, s_data_ptr);
     return !PyErr_Occurred();
 }
 
-/* Whether the elements can be read from memory. Asks first what is cheap to ask: being refused by
- * torch costs a millisecond. */
-static int find_view(PyObject *tensor, View *view)
+/* Where they lie. Asks first what is cheap to ask: being refused by torch costs a millisecond. */
+static int find_elements(PyObject *tensor, View *view)
 {
     PyObject *type = (PyObject *)Py_TYPE(tensor);
     if (type != tensor_type && type != parameter_type) return 0;
-    PyObject *layout = PyObject_GetAttr(tensor, s_layout);
+    PyObject *layout = get(tensor, s_layout);
     Py_XDECREF(layout);
-    if (layout != strided || ask(tensor, s_is_cpu, 0) != 1 || ask(tensor, s_is_neg, 1) != 0) return 0;
-    if (!(exchange ? view_by_exchange(tensor, view) : view_by_methods(tensor, view)) || !view->code) return 0;
+    return layout == strided && (exchange ? view_by_exchange(tensor, view) : view_by_methods(tensor, view)) && view->code;
+}
+
+/* Whether the elements can be read from memory. */
+static int find_view(PyObject *tensor, View *view)
+{
+    if (!find_elements(tensor, view) || ask(tensor, s_is_neg, 1) != 0) return 0;
     if ((view->code == COMPLEX64 || view->code == COMPLEX128) && ask(tensor, s_is_conj, 1) != 0) return 0;
     view->count = 1;
     for (int d = 0; d < view->ndim; d++) view->count *= view->shape[d];

@@ -4,6 +4,7 @@ static PyObject *s_next_functions, *s_sequence_nr, *s_input_metadata, *s_variabl
     *s_register_prehook, *s_register_hook;
 
 static PyObject *register_theirs;
+static uint64_t registered; /* how often a hook of the user's was */
 
 /* Nothing in it is for the collector to see until a hook of the user's is, when Python tracks it by
  * itself; from 3.14 on Python no longer does that. */
@@ -24,17 +25,21 @@ static PyObject *new_hook_dict(void)
 /* Stands in for `torch.autograd.function._HookMixin._register_hook`, which is asked for the dict that a
  * hook goes to and for what `register_hook` returns: for our probes the dict itself. Torch counts its keys
  * from 0, so those under 0 are no one's, and no number is taken from the user's hooks. */
-static PyObject *register_hook(PyObject *module, PyObject *args)
+static PyObject *register_hook(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-    PyObject *hooks, *hook, *key;
-    if (!PyArg_ParseTuple(args, "OO", &hooks, &hook)) return NULL;
-    PyObject *type = (PyObject *)Py_TYPE(hook);
+    if (given != 2) { PyErr_SetString(PyExc_TypeError, "_register_hook(backward_hooks, hook)"); return NULL; }
+    PyObject *hooks = args[0], *hook = args[1], *type = (PyObject *)Py_TYPE(hook), *key;
     if (type == node_probe_type) key = ((NodeProbe *)hook)->state->key;
     else if (type == leaf_probe_type) key = ((LeafProbe *)hook)->state->key;
-    else return PyObject_CallObject(register_theirs, args);
+    else {
+        registered++;
+        return PyObject_CallFunctionObjArgs(register_theirs, hooks, hook, NULL);
+    }
     hooks = hooks == Py_None ? new_hook_dict() : Py_NewRef(hooks);
     if (!hooks || PyObject_SetItem(hooks, key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
-    return Py_BuildValue("NO", hooks, hooks);
+    PyObject *registered = PyTuple_Pack(2, hooks, hooks);
+    Py_DECREF(hooks);
+    return registered;
 }
 
 /* ---------------------------------------------------------------- out of the collector's sight */
@@ -129,23 +134,35 @@ static int walk_node(Walking *w, PyObject *fn)
     return failed ? -1 : 0;
 }
 
-/* What makes two nodes alike: type, metadata, and the site, operation and module that made it. A small
- * number stands for each, the same in every pass. */
-static PyObject *signature_of(PyObject *signatures, PyObject *fn, PyObject *metas, Made *made)
+/* The number that stands for a key, the same in every pass; takes the reference. */
+static PyObject *number_for(PyObject *signatures, PyObject *key)
 {
-    PyObject *type = (PyObject *)Py_TYPE(fn);
-    PyObject *key = made ? Py_BuildValue("OOIII", type, metas, made->site, made->op, made->module)
-                         : Py_BuildValue("OO", type, metas);
-    if (!key) return NULL;
-    PyObject *known = PyDict_GetItemWithError(signatures, key);
-    if (known) {
-        Py_INCREF(known);
-    } else if (!PyErr_Occurred()) {
+    PyObject *known = key ? Py_XNewRef(PyDict_GetItemWithError(signatures, key)) : NULL;
+    if (!known && !PyErr_Occurred()) {
         known = PyLong_FromSsize_t(PyDict_Size(signatures));
         if (known && PyDict_SetItem(signatures, key, known) < 0) Py_CLEAR(known);
     }
-    Py_DECREF(key);
+    Py_XDECREF(key);
     return known;
+}
+
+/* What makes two nodes alike: type, metadata, and the site, operation and module that made it. */
+static PyObject *signature_of(PyObject *signatures, PyObject *fn, Made *made, Py_ssize_t *inputs)
+{
+    PyObject *type = (PyObject *)Py_TYPE(fn), *metas = read_metas(fn, inputs);
+    if (!metas) return NULL;
+    PyObject *key = made ? Py_BuildValue("ONIII", type, metas, made->site, made->op, made->module)
+                         : Py_BuildValue("ON", type, metas);
+    return number_for(signatures, key);
+}
+
+/* As signature_of, of the node of a leaf whose shape and dtype cost less to see; NULL where they cannot be. */
+static PyObject *signature_of_leaf(PyObject *signatures, PyObject *variable)
+{
+    View view;
+    if (!exchange || !find_elements(variable, &view)) { PyErr_Clear(); return NULL; }
+    PyObject *shape = PyBytes_FromStringAndSize((const char *)view.shape, view.ndim * sizeof *view.shape);
+    return number_for(signatures, shape ? Py_BuildValue("iN", view.code, shape) : NULL);
 }
 
 /* walk(mode, roots, signatures, hides=False): roots is a list of (node, input_nr); with `hides` the collector
@@ -179,26 +196,25 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
         uint64_t sequence_nr = PyLong_AsUnsignedLongLong(number);
         Py_DECREF(number);
         Made *made = sequence_nr == UINT64_MAX ? NULL : find_made_anywhere(mode, own, sequence_nr);
-        Py_ssize_t inputs;
-        PyObject *metas = read_metas(fn, &inputs);
-        PyObject *signature = metas ? signature_of(signatures, fn, metas, made) : NULL;
-        Py_XDECREF(metas);
-        if (!signature) goto done;
-        uint32_t id = (uint32_t)PyLong_AsUnsignedLong(signature);
-        Py_DECREF(signature);
-        if (put(&signed_by, &id, sizeof id) < 0) goto done;
+        Py_ssize_t inputs = 1;
+        PyObject *signature = NULL;
         if (sequence_nr == UINT64_MAX) {
             PyObject *variable = PyObject_GetAttr(fn, s_variable);
             if (variable) {
+                signature = signature_of_leaf(signatures, variable);
                 PyObject *pair = Py_BuildValue("nN", i, variable);
                 if (pair) PyObject_GC_UnTrack(pair); /* ours alone, and in no cycle */
                 int failed = !pair || PyList_Append(leaves, pair) < 0;
                 Py_XDECREF(pair);
-                if (failed) goto done;
+                if (failed) { Py_XDECREF(signature); goto done; }
             } else {
                 PyErr_Clear();
             }
         }
+        if (!signature && !(signature = signature_of(signatures, fn, made, &inputs))) goto done;
+        uint32_t id = (uint32_t)PyLong_AsUnsignedLong(signature);
+        Py_DECREF(signature);
+        if (put(&signed_by, &id, sizeof id) < 0) goto done;
         /* 1 for each input while none is known to receive more than one edge; 0 if not made in sight,
          * as it may then have hooks that nobody saw being registered */
         PyObject *flags = PyBytes_FromStringAndSize(NULL, inputs);
@@ -280,101 +296,142 @@ static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyOb
     return failed ? NULL : hooks;
 }
 
+/* What attach is given, and what it finds. */
+typedef struct {
+    PassState *state;
+    PyObject *book, *fns, *same, *leaves, *begun, *ended;
+    const char *links, *custom, *wanted;
+    Py_ssize_t links_size, custom_size, wanted_size;
+    PyObject *held, *crowded, *probes; /* new references */
+} Attaching;
+
+static PyObject *probe_for(Attaching *a, Py_ssize_t i, PyObject *flags, PyObject *leaf)
+{
+    if (leaf) {
+        int one = PyBytes_Size(flags) > 0 && PyBytes_AsString(flags)[0];
+        return make_leaf_probe((PyTypeObject *)leaf_probe_type, (PyObject *)a->state, a->book, (uint32_t)i,
+                               PyTuple_GetItem(leaf, 0), PyTuple_GetItem(leaf, 1), one);
+    }
+    int runs_user_code = i < a->custom_size && a->custom[i];
+    return make_probe((PyTypeObject *)node_probe_type, (PyObject *)a->state, (uint32_t)i, flags, !runs_user_code,
+                      runs_user_code ? a->begun : NULL, runs_user_code ? a->ended : NULL);
+}
+
+/* Put a probe's two hooks on its node; whether there are hooks of the user's, or -1. */
+static int put_hooks(Attaching *a, PyObject *fn, PyObject *probe, Leaf *leaf)
+{
+    PyObject *hooks = put_probe(fn, s_register_prehook, probe, a->held);
+    if (!hooks) return -1;
+    int is_crowded = PyObject_Size(hooks) > 1;
+    if (leaf && leaf->unhooked == registered + 1) return is_crowded;
+    if (!(hooks = put_probe(fn, s_register_hook, probe, a->held))) return -1;
+    if (PyObject_Size(hooks) > 1) return 1;
+    if (leaf) { /* no posthook of the user's: it need not be called */
+        Py_ssize_t last = PyList_Size(a->held) - 1;
+        if (PyObject_DelItem(hooks, a->state->key) < 0 || PyList_SetSlice(a->held, last, last + 1, NULL) < 0) return -1;
+        leaf->unhooked = registered + 1;
+    }
+    return is_crowded;
+}
+
+/* What a node returns to a leaf is what arrives there: it need not be read again. */
+static int link_probes(Attaching *a)
+{
+    const char *at = a->links, *end = at + a->links_size;
+    for (Py_ssize_t i = 0; i < PyList_Size(a->fns) && at < end; i++) {
+        uint32_t edges;
+        memcpy(&edges, at, sizeof edges);
+        at += sizeof edges;
+        NodeProbe *probe = (NodeProbe *)PyList_GetItem(a->probes, i);
+        int is_node = (PyObject *)Py_TYPE(probe) == node_probe_type;
+        for (uint32_t k = 0; k < edges; k++, at += 8) {
+            int32_t link[2];
+            memcpy(link, at, sizeof link);
+            if (link[0] < 0 && k < 64 && is_node) probe->loose |= (uint64_t)1 << k;
+            PyObject *target = is_node && link[0] >= 0 ? PyList_GetItem(a->probes, link[0]) : NULL;
+            if (target && (PyObject *)Py_TYPE(target) == leaf_probe_type && ((LeafProbe *)target)->same &&
+                add_sink(probe, k, (LeafProbe *)target) < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static int attach_each(Attaching *a)
+{
+    for (Py_ssize_t i = 0; i < PyList_Size(a->fns); i++) {
+        if (i < a->wanted_size && !a->wanted[i]) {
+            PyList_SetItem(a->probes, i, Py_NewRef(Py_None));
+            continue;
+        }
+        PyObject *number = PyLong_FromSsize_t(i);
+        PyObject *leaf = number ? PyDict_GetItemWithError(a->leaves, number) : NULL;
+        PyObject *probe = PyErr_Occurred() ? NULL : probe_for(a, i, PyList_GetItem(a->same, i), leaf);
+        if (probe) PyList_SetItem(a->probes, i, probe);
+        int is_crowded = probe ? put_hooks(a, PyList_GetItem(a->fns, i), probe, leaf ? (Leaf *)PyTuple_GetItem(leaf, 1) : NULL) : -1;
+        if (is_crowded == 1 && PyList_Append(a->crowded, number) < 0) is_crowded = -1;
+        Py_XDECREF(number);
+        if (is_crowded < 0) return -1;
+    }
+    return link_probes(a);
+}
+
+/* Put a probe on every node, or leave nothing behind: -1 then, with an exception. */
+static int attach_all(Attaching *a)
+{
+    int was_on = PyGC_Disable();
+    a->held = PyList_New(0);
+    a->crowded = PyList_New(0);
+    a->probes = PyList_New(PyList_Size(a->fns));
+    int failed = !a->held || !a->crowded || !a->probes || attach_each(a) < 0;
+    if (failed && a->held) {
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        take_out(a->held, a->state->key);
+        PyErr_Restore(type, value, trace);
+    }
+    if (failed) {
+        Py_CLEAR(a->held);
+        Py_CLEAR(a->crowded);
+        Py_CLEAR(a->probes);
+    }
+    if (was_on) PyGC_Enable();
+    return failed ? -1 : 0;
+}
+
 /* attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b""): put a probe on every
  * node, or on those where `wanted` has a 1 (the others' is None). `custom` has a 1 for each node that runs
  * user code; `leaves` maps a number to (tensor, Leaf).
  * Returns (dicts that hold a probe under the state's key, numbers of nodes with hooks of the user's, probes).
  */
-static PyObject *attach_probes(PyObject *module, PyObject *args)
+static PyObject *core_attach(PyObject *module, PyObject *args)
 {
-    PassState *state;
-    PyObject *book, *fns, *same, *leaves, *begun, *ended;
-    const char *links, *custom, *wanted = "";
-    Py_ssize_t links_size, custom_size, wanted_size = 0;
-    if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO|y#", &state, &book, &PyList_Type, &fns, &PyList_Type, &same,
-                          &links, &links_size, &custom, &custom_size, &PyDict_Type, &leaves, &begun, &ended,
-                          &wanted, &wanted_size))
+    Attaching a = {0};
+    if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO|y#", &a.state, &a.book, &PyList_Type, &a.fns, &PyList_Type, &a.same,
+                          &a.links, &a.links_size, &a.custom, &a.custom_size, &PyDict_Type, &a.leaves, &a.begun,
+                          &a.ended, &a.wanted, &a.wanted_size))
         return NULL;
-    Py_ssize_t size = PyList_Size(fns);
-    PyObject *held = PyList_New(0), *crowded = PyList_New(0), *probes = PyList_New(size), *result = NULL;
-    if (!held || !crowded || !probes) goto done;
-    for (Py_ssize_t i = 0; i < size; i++) {
-        PyObject *fn = PyList_GetItem(fns, i), *flags = PyList_GetItem(same, i);
-        if (i < wanted_size && !wanted[i]) {
-            PyList_SetItem(probes, i, Py_NewRef(Py_None));
-            continue;
-        }
-        PyObject *number = PyLong_FromSsize_t(i);
-        PyObject *leaf = number ? PyDict_GetItemWithError(leaves, number) : NULL;
-        PyObject *probe;
-        if (leaf) {
-            int one = PyBytes_Size(flags) > 0 && PyBytes_AsString(flags)[0];
-            PyObject *all = Py_BuildValue("OOnOOi", state, book, i, PyTuple_GetItem(leaf, 0), PyTuple_GetItem(leaf, 1), one);
-            probe = all ? PyObject_CallObject(leaf_probe_type, all) : NULL;
-            Py_XDECREF(all);
-        } else {
-            int runs_user_code = i < custom_size && custom[i];
-            PyObject *all = Py_BuildValue("OnOiOO", state, i, flags, !runs_user_code, runs_user_code ? begun : Py_None,
-                                          runs_user_code ? ended : Py_None);
-            probe = all ? PyObject_CallObject(node_probe_type, all) : NULL;
-            Py_XDECREF(all);
-        }
-        if (!probe) { Py_XDECREF(number); goto done; }
-        PyList_SetItem(probes, i, probe);
-        PyObject *hooks = put_probe(fn, s_register_prehook, probe, held);
-        int is_crowded = hooks && PyObject_Size(hooks) > 1;
-        if (hooks) {
-            hooks = put_probe(fn, s_register_hook, probe, held);
-            is_crowded |= hooks && PyObject_Size(hooks) > 1;
-        }
-        if (hooks && leaf && PyObject_Size(hooks) == 1) { /* no posthook of the user's: it need not be called */
-            Py_ssize_t last = PyList_Size(held) - 1;
-            if (PyObject_DelItem(hooks, state->key) < 0 || PyList_SetSlice(held, last, last + 1, NULL) < 0) hooks = NULL;
-        }
-        if (!hooks || (is_crowded && PyList_Append(crowded, number) < 0)) { Py_XDECREF(number); goto done; }
-        Py_XDECREF(number);
-    }
-    /* what a node returns to a leaf is what arrives there: it need not be read again */
-    const char *at = links;
-    for (Py_ssize_t i = 0; i < size && at < links + links_size; i++) {
-        uint32_t edges;
-        memcpy(&edges, at, sizeof edges);
-        at += sizeof edges;
-        PyObject *probe = PyList_GetItem(probes, i);
-        for (uint32_t k = 0; k < edges; k++, at += 8) {
-            int32_t link[2];
-            memcpy(link, at, sizeof link);
-            if (link[0] < 0 && k < 64 && (PyObject *)Py_TYPE(probe) == node_probe_type)
-                ((NodeProbe *)probe)->loose |= (uint64_t)1 << k;
-            PyObject *target = link[0] >= 0 ? PyList_GetItem(probes, link[0]) : NULL;
-            if (target && (PyObject *)Py_TYPE(target) == leaf_probe_type && ((LeafProbe *)target)->same &&
-                (PyObject *)Py_TYPE(probe) == node_probe_type &&
-                add_sink((NodeProbe *)probe, k, (LeafProbe *)target) < 0)
-                goto done;
-        }
-    }
-    result = Py_BuildValue("OOO", held, crowded, probes);
-done:
-    if (!result && held) { /* leave nothing behind */
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        take_out(held, state->key);
-        PyErr_Restore(type, value, trace);
-    }
-    Py_XDECREF(held);
-    Py_XDECREF(crowded);
-    Py_XDECREF(probes);
-    return result;
+    if (a.begun == Py_None) a.begun = NULL;
+    if (a.ended == Py_None) a.ended = NULL;
+    return attach_all(&a) < 0 ? NULL : Py_BuildValue("NNN", a.held, a.crowded, a.probes);
 }
 
-/* detach(state, dicts, fns): take the probes of a pass out of the dicts that hold them, and let go of its nodes. */
-static PyObject *detach_probes(PyObject *module, PyObject *args)
+/* Take the probes of a pass out of the dicts that hold them, and let go of its nodes. */
+static void detach_all(PassState *state, PyObject *held, PyObject *fns)
+{
+    int was_on = PyGC_Disable();
+    take_out(held, state->key);
+    let_go(fns);
+    if (was_on) PyGC_Enable();
+}
+
+/* detach(state, dicts, fns) */
+static PyObject *core_detach(PyObject *module, PyObject *args)
 {
     PassState *state;
     PyObject *held, *fns;
     if (!PyArg_ParseTuple(args, "OO!O!", &state, &PyList_Type, &held, &PyList_Type, &fns)) return NULL;
-    take_out(held, state->key);
-    let_go(fns);
+    detach_all(state, held, fns);
     Py_RETURN_NONE;
 }
 
@@ -400,6 +457,4 @@ static PyObject *uncollected(PyCFunction function, PyObject *module, PyObject *a
 }
 
 static PyObject *core_walk(PyObject *module, PyObject *args) { return uncollected(walk_graph, module, args); }
-static PyObject *core_attach(PyObject *module, PyObject *args) { return uncollected(attach_probes, module, args); }
 static PyObject *core_let_go(PyObject *module, PyObject *args) { return uncollected(let_go_of, module, args); }
-static PyObject *core_detach(PyObject *module, PyObject *args) { return uncollected(detach_probes, module, args); }

@@ -12,9 +12,7 @@ static int is_as_observed(Leaf *leaf, PyObject *tensor)
 static int is_alike(PyObject *tensor, PyObject *other)
 {
     View one, two;
-    PyObject *type = (PyObject *)Py_TYPE(other);
-    if (type != tensor_type && type != parameter_type) return 0;
-    int alike = find_view(tensor, &one) && find_view(other, &two) && one.code == two.code && one.ndim == two.ndim;
+    int alike = find_elements(tensor, &one) && find_elements(other, &two) && one.code == two.code && one.ndim == two.ndim;
     if (PyErr_Occurred()) PyErr_Clear();
     for (int d = 0; alike && d < one.ndim; d++) alike = one.shape[d] == two.shape[d];
     return alike;
@@ -126,30 +124,51 @@ static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *b
     return op->action == WRITE ? keep_note(self, note) : 0;
 }
 
+/* The `.grad` of a leaf, and in `guard` what keeps modes and classes from hearing how it is read. */
+static PyObject *grad_of(PyObject *tensor, PyObject **guard)
+{
+    *guard = quiet_for_plain();
+    PyObject *grad = *guard ? get(tensor, s_grad) : NULL;
+    loud(*guard);
+    *guard = grad ? quiet_for(grad) : NULL;
+    if (!*guard) Py_CLEAR(grad);
+    return grad;
+}
+
 static int read_before(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, Buffer *before)
 {
     if (op->action != SET_GRAD) return copy_buffer(before, &leaf->data);
-    PyObject *grad = PyObject_GetAttr(tensor, s_grad);
+    PyObject *guard, *grad = grad_of(tensor, &guard);
     if (!grad) return -1;
-    int failed = put_entry(self->tape, before, grad, leaf->meta) < 0;
+    int failed = put_entry(self->tape, before, grad, leaf->meta) < 0 || compare_grad(self->book, leaf, before) < 0;
     Py_DECREF(grad);
-    return failed ? -1 : compare_grad(self->book, leaf, before);
+    loud(guard);
+    return failed ? -1 : 0;
 }
 
-static int enter_write(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
+static int enter_data(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
 {
-    if (op->action != SET_GRAD) {
-        if (read_again(self->tape, &leaf->data, tensor, leaf->meta) < 0) return -1;
+    PyObject *guard = quiet_for_plain();
+    int failed = !guard || read_again(self->tape, &leaf->data, tensor, leaf->meta) < 0;
+    if (!failed) {
         read_mark(tensor, &leaf->version, &leaf->pointer);
-        if (op->action == SET_DATA && follow_data(self->book, leaf, tensor) < 0) return -1;
-        return write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data);
+        failed = (op->action == SET_DATA && follow_data(self->book, leaf, tensor) < 0) ||
+                 write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data) < 0;
     }
-    PyObject *grad = PyObject_GetAttr(tensor, s_grad);
+    loud(guard);
+    return failed ? -1 : 0;
+}
+
+static int enter_grad(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Buffer *before)
+{
+    PyObject *guard, *grad = grad_of(tensor, &guard);
     if (!grad) return -1;
     int failed = read_again(self->tape, &leaf->grad, grad, leaf->meta) < 0 ||
-                 (grad != Py_None && follow_grad(self->book, leaf, grad) < 0);
+                 (grad != Py_None && follow_grad(self->book, leaf, grad) < 0) ||
+                 write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad) < 0;
     Py_DECREF(grad);
-    return failed ? -1 : write_frame(self, op, leaf, KIND_GRAD_WRITE, before, &leaf->grad);
+    loud(guard);
+    return failed ? -1 : 0;
 }
 
 /* Call a function that writes to this leaf, and record what the leaf held before and after. */
@@ -158,15 +177,11 @@ static PyObject *call_write(Mode *self, Op *op, Leaf *leaf, PyObject *function, 
     PyObject *tensor = PyTuple_GetItem(args, 0), *result = NULL;
     Buffer before = {0};
     Py_INCREF((PyObject *)leaf);
-    PyObject *guard = op->action == SET_GRAD ? quiet() : Py_NewRef(Py_None);
-    int failed = !guard || read_before(self, op, leaf, tensor, &before) < 0;
-    loud(guard);
+    int failed = read_before(self, op, leaf, tensor, &before) < 0;
     if (failed && hand_over_fault(self->fault) < 0) goto done;
     result = PyObject_Call(function, args, kwargs);
-    if (!result || failed || self->paused) goto done;
-    guard = op->action == SET_GRAD ? quiet() : quiet_for_plain(); /* a `.grad` may be of any class */
-    failed = !guard || enter_write(self, op, leaf, tensor, &before) < 0;
-    loud(guard);
+    if (!result || failed || self->paused || result == Py_NotImplemented) goto done;
+    failed = (op->action == SET_GRAD ? enter_grad : enter_data)(self, op, leaf, tensor, &before) < 0;
     if (failed && hand_over_fault(self->fault) < 0) Py_CLEAR(result);
 done:
     free(before.data);

@@ -29,10 +29,12 @@ def _choose() -> ModuleType:
 core: Any = _choose()
 
 Around = core.Around
+Attribute = getattr(core, "Attribute", None)
 Book = core.Book
 Leaf = core.Leaf
 LeafProbe = core.LeafProbe
 NodeProbe = core.NodeProbe
+Method = getattr(core, "Method", None)
 ModeCore = core.ModeCore
 Modeless = core.Modeless
 ModuleCall = core.ModuleCall

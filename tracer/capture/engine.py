@@ -297,7 +297,8 @@ class Engine:
         self.door = RunBackward(
             run_backward, self, session.mode, graphs.by_structure, graphs.plain, graphs.signatures,
             self._running, self._tasks, self.counter.count, recorder.lock,
-            session.hooks.tensors.known(), _engine_run_backward.__code__, session.first_sequence_nr,
+            session.hooks.tensors.known(), _engine_run_backward.__code__, session.modules.stack,
+            session.names.meanwhile, session.first_sequence_nr,
             recorder.pid, may_run_there,
         )  # fmt: skip
         recorder.collect = self.collect
@@ -368,15 +369,11 @@ class Engine:
         if ran:
             self._session.recorder.writer.ran(ran)
 
-    def round_ends(self) -> None:
-        """The outermost pass, which ran in the core alone, has ended."""
+    def look(self) -> None:
+        """See whether there is enough to write, or much to forget."""
         deferred = self._session.recorder.deferred
         if deferred.last:
             deferred.begin_copies()
-        self._session.round_ends()
-
-    def look(self) -> None:
-        """See whether there is enough to write, or much to forget."""
         self._session.forget_gone()
         self._session.recorder.flush_if_due()
 

@@ -81,7 +81,7 @@ class NameBook:
         self._loops: LoopVariables = {}
         self._waits = _Waits()
         # What leaves were called between passes, outside of modules (in a constructor) and inside.
-        self._meanwhile: dict[tuple[int, bool], tuple[OurRef, str]] = {}
+        self.meanwhile: dict[tuple[int, bool], tuple[OurRef, str]] = {}
         self._meanwhile_waits = _Waits()
 
     def names(
@@ -128,7 +128,7 @@ class NameBook:
         if entry is not None and entry[0]() is tensor and entry[1]:
             return entry[1]
         key = id(tensor), first is not None
-        entry = self._meanwhile.get(key)
+        entry = self.meanwhile.get(key)
         if entry is not None and entry[0]() is tensor:
             return entry[1]
         scopes = [] if first is None else [first]
@@ -137,12 +137,12 @@ class NameBook:
         if not found and self._meanwhile_waits.is_over():
             found = _search({0: tensor}, scopes, self._is_user)
             self._meanwhile_waits.plan_next(was_fruitful=bool(found))
-        self._meanwhile[key] = (OurRef(tensor), found.get(0, ""))
+        self.meanwhile[key] = (OurRef(tensor), found.get(0, ""))
         return found.get(0, "")
 
     def round_ends(self) -> None:
         """Forget what leaves were called before the pass that ended."""
-        self._meanwhile.clear()
+        self.meanwhile.clear()
 
     def variable_of(self, tensor: Tensor, frame: FrameType | None) -> str:
         """Name a variable that holds this very tensor now; empty where none does.

@@ -28,6 +28,8 @@ _ASKING = (
 
 
 _WARNING = ("storage", "resize", "resize_as", "__len__", "__iter__")
+_ONE_OPERATION = ("__pow__",)
+"""Methods that do no more than call one which the mode sees under the same name."""
 
 
 class Overrides:
@@ -43,7 +45,7 @@ class Overrides:
             for name in names:
                 self._session.replace(module, name, answers[name])
         namespace = {**vars(torch._tensor), **answers}
-        for name in _WARNING:
+        for name in (*_WARNING, *_ONE_OPERATION):
             method = torch.Tensor.__dict__[name]
             self._session.replace(torch.Tensor, name, _within(method, namespace))
 

@@ -39,7 +39,8 @@ class Registrations:
     def install(self) -> None:
         """Begin to watch."""
         replace = self._session.replace
-        replace(_HookMixin, "_register_hook", staticmethod(core.register_hook))
+        for owner in (_HookMixin, torch.autograd.Function):  # where PyTorch looks for it first
+            replace(owner, "_register_hook", staticmethod(core.register_hook))
         core.hears_of_hooks(self._on_node)
         self._session.undo.append(lambda: core.hears_of_hooks(None))
         remove = Around(RemovableHandle.remove, self._before_remove, _nothing)

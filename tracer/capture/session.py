@@ -14,7 +14,7 @@ from torch.autograd.variable import Variable
 from torch.optim import optimizer as optimizers
 from torch.overrides import TorchFunctionMode
 
-from tracer.capture import structure
+from tracer.capture import attributes, structure
 from tracer.capture.births import Births
 from tracer.capture.compiled import CompiledRegions
 from tracer.capture.core import Around, ModeCore, Modeless, read_with
@@ -189,6 +189,7 @@ class Session:
         JitTracing(self).install()
         SavedHooks(self).install()
         Registrations(self).install()
+        attributes.install(self)
         self.compiled.install()
         self.operations.modes.catch_up()
         torch._C._push_on_torch_function_stack(self.mode)

@@ -158,10 +158,10 @@ class Ran(NamedTuple):
         return self.structure.id
 
 
-def pass_rows(runs: Iterable[Pass | Ran], names: Names) -> list[Row]:
-    """The rows of `pass`."""
+def ran_rows(runs: Iterable[Ran]) -> list[Row]:
+    """What `insert_into(RAN)` takes of each."""
     roots: dict[int, str] = {}
-    return [_ran_row(run, roots) if isinstance(run, Ran) else _pass_row(run, names) for run in runs]
+    return [_ran_row(run, roots) for run in runs]
 
 
 def _ran_row(run: Ran, known_roots: dict[int, str]) -> Row:
@@ -170,9 +170,8 @@ def _ran_row(run: Ran, known_roots: dict[int, str]) -> Row:
     if roots is None:
         roots = known_roots[graph.id] = _roots_text(graph.roots)
     return (
-        number, graph.id, kind, site, roots, b"".join(seeds), retain, 0,
-        None if inputs is None else strings_text(inputs),
-        thread, None, begin, end, "", "", None, nodes, leaves, "",
+        number, graph.id, kind, site, roots, bytearray().join(seeds), retain,
+        "" if inputs is None else strings_text(inputs), thread, begin, end, nodes, leaves,
     )  # fmt: skip
 
 
@@ -180,7 +179,8 @@ def _roots_text(roots: Iterable[Root]) -> str:
     return number_pairs_text((root.node, root.input_nr) for root in roots)
 
 
-def _pass_row(run: Pass, names: Names) -> Row:
+def pass_row(run: Pass, names: Names) -> Row:
+    """A row of `pass`."""
     outcome = run.outcome
     return (
         run.id, run.graph, run.kind, names.site(run.site),

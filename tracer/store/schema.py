@@ -265,9 +265,24 @@ def _columns(connection: sqlite3.Connection, table: str) -> tuple[Column, ...]:
     )
 
 
+RAN = "ran"
+"""Stands for a row of `pass` that has little to tell."""
+
+_INSERT_RAN = """
+INSERT OR REPLACE INTO pass VALUES
+    (?, ?, ?, ?, ?, ?, ?, 0, NULLIF(?, ''), ?, NULL, ?, ?, '', '', NULL, ?, ?, '')
+"""
+
+
 @cache
 def insert_into(table: str) -> str:
-    """SQL that writes one whole row, in place of one with the same key."""
+    """SQL that writes one whole row, in place of one with the same key.
+
+    Of `RAN`, a pass that ended well within no other, it takes what differs from one to the next,
+    and nothing that `sqlite3` would look for an adapter of, as it does for None and bytes.
+    """
+    if table == RAN:
+        return _INSERT_RAN
     marks = ", ".join("?" * len(tables()[table]))
     return f"INSERT OR REPLACE INTO {table} VALUES ({marks})"
 

@@ -30,7 +30,7 @@ from tracer.store.files import (
 )
 from tracer.store.frames import encode_event
 from tracer.store.ring import Cut, Ring
-from tracer.store.schema import insert_into
+from tracer.store.schema import RAN, insert_into
 
 _ROW_BYTES = 100
 """About what a row takes, to know when what waits is worth a flush."""
@@ -365,7 +365,9 @@ class TraceWriter:
             yield "node", rows.node_rows(graph, self)
             yield "edge", rows.edge_rows(graph)
             yield "root", rows.root_rows(graph)
-        yield "pass", rows.pass_rows(self._new_passes.values(), self)
+        runs = self._new_passes.values()
+        yield "pass", [rows.pass_row(run, self) for run in runs if isinstance(run, Pass)]
+        yield RAN, rows.ran_rows(run for run in runs if isinstance(run, rows.Ran))
         yield "leaf", [rows.leaf_row(leaf, self) for leaf in self._new_leaves.values()]
         yield "hook", [rows.hook_row(hook, self) for hook in self._new_hooks.values()]
         yield "module", [rows.module_row(module) for module in self._new_modules.values()]
