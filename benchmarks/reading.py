@@ -11,6 +11,7 @@ Python, and the memory it took at most.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import resource
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from figures import Figures
 
+import tracer
 from tracer.records import (
     Accumulate,
     DataWrite,
@@ -201,12 +203,21 @@ def pieces(frames: bytes, starts: np.ndarray) -> Iterator[bytes]:
 def run(*arguments: str) -> Took:
     """Run Python with these arguments and say what it took."""
     begun = time.monotonic()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.DEVNULL, env=as_usual()
+    )
     _, status, used = os.wait4(process.pid, 0)
     wall = time.monotonic() - begun
     if status:
         raise SystemExit(f"{' '.join(arguments)}: exit status {status}")
     return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def as_usual() -> dict[str, str]:
+    """The environment without what would have Python compile each module again, or write each line
+    by itself: a user's has neither."""
+    unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+    return {name: text for name, text in os.environ.items() if name not in unwanted}
 
 
 @dataclass(frozen=True)
@@ -284,6 +295,7 @@ def main() -> None:
     if asked.write:
         write_and_tell(Path(asked.write[0]), *map(int, asked.write[1:]))
         return
+    compileall.compile_dir(Path(tracer.__file__).parent, quiet=2)  # as an installation does
     figures = Figures("reading", asked.json)
     with tempfile.TemporaryDirectory() as folder:
         for shape in asked.shape or SHAPES:

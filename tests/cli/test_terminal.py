@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,33 @@ def test_what_raises_before_the_first_line_prints_nothing(
     with pytest.raises(ValueError, match="no"):
         terminal.print_lines(lines())
     assert capsys.readouterr().out == ""
+
+
+def test_what_raises_later_has_printed_what_came_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lines() -> Iterator[str]:
+        yield from "abcde"
+        raise ValueError("the rest is damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        terminal.print_lines(lines())
+    assert capsys.readouterr().out == "a\nb\nc\nd\ne\n"
+
+
+def test_many_lines_are_written_by_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            return super().write(text)
+
+    out = Counting()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert terminal.print_lines(f"line {number}" for number in range(20_000))
+    assert out.getvalue() == "".join(f"line {number}\n" for number in range(20_000))
+    assert out.writes < 40
 
 
 def test_nothing_printed_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,10 @@ def no_collection() -> Iterator[None]:
 
 @contextmanager
 def seldom_collection() -> Iterator[None]:
-    """Have the garbage collector look a hundredth as often: for work without end, that may leave
+    """Have the garbage collector look a thousandth as often: for work without end, that may leave
     some garbage."""
     before = gc.get_threshold()
-    gc.set_threshold(100 * before[0], *before[1:])
+    gc.set_threshold(1000 * before[0], *before[1:])
     try:
         yield
     finally:

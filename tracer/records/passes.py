@@ -208,14 +208,24 @@ def _contributions(
 
 def window_of(trace: TraceRecord, record: Pass) -> Window:
     """Where a pass's own story begins and ends among all events."""
-    before, after = _neighbours(trace, record)
-    begin = _seq(trace, record, PassBegin.kind, 0)
     return Window(
-        since=_seq(trace, before, PassEnd.kind, 0) if before else 0,
-        begin=begin,
+        since=since_of(trace, record),
+        begin=_seq(trace, record, PassBegin.kind, 0),
         end=_seq(trace, record, PassEnd.kind, _END_OF_TIME),
-        until=_seq(trace, after, PassBegin.kind, _END_OF_TIME) if after else _END_OF_TIME,
+        until=until_of(trace, record),
     )
+
+
+def since_of(trace: TraceRecord, record: Pass) -> int:
+    """Where a pass's own story begins: the first `seq` in it."""
+    before, _after = _neighbours(trace, record)
+    return _seq(trace, before, PassEnd.kind, 0) if before else 0
+
+
+def until_of(trace: TraceRecord, record: Pass) -> int:
+    """Where a pass's own story ends: the first `seq` behind it."""
+    _before, after = _neighbours(trace, record)
+    return _seq(trace, after, PassBegin.kind, _END_OF_TIME) if after else _END_OF_TIME
 
 
 def _neighbours(trace: TraceRecord, record: Pass) -> tuple[Pass | None, Pass | None]:

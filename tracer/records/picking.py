@@ -28,7 +28,7 @@ from tracer.records.events import (
     OptimizerStep,
 )
 from tracer.records.graph import Node
-from tracer.records.passes import find_pass, window_of
+from tracer.records.passes import find_pass, since_of, until_of
 from tracer.records.trace import TraceRecord
 
 CUT = "cut"
@@ -190,7 +190,7 @@ class Region:
         """The first `seq` that is wanted. Raises `NotInTraceError`."""
         since = 0
         if self.selection.range is not None:
-            since = window_of(self.trace, find_pass(self.trace, self.selection.range[0])).since
+            since = since_of(self.trace, find_pass(self.trace, self.selection.range[0]))
         if self.selection.since:
             since = max(since, find_mark(self.trace, self.selection.since).seq)
         return since
@@ -200,7 +200,7 @@ class Region:
         """The first `seq` behind what is wanted. Raises `NotInTraceError`."""
         if self.selection.range is None:
             return _END_OF_TIME
-        return window_of(self.trace, find_pass(self.trace, self.selection.range[1])).until
+        return until_of(self.trace, find_pass(self.trace, self.selection.range[1]))
 
     def events(self, kinds: Sequence[str] = ()) -> Iterator[Event]:
         """The events in it, of the named kinds (or all)."""

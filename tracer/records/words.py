@@ -66,8 +66,9 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
         return listed
     if seen.nans or seen.infs:
         return not_finite(seen)
-    if seen.min == seen.max and seen.uniform is not None:
-        return number(seen.uniform)
+    uniform = seen.uniform if seen.min == seen.max else None
+    if uniform is not None:
+        return number(uniform)
     return "?" if seen.norm is None else f"{norm}={number(seen.norm)}"
 
 
@@ -273,6 +274,15 @@ class Titles(Sequence[str]):
         first, *others = (self._nodes[node] for node in nodes)
         told = tuple(turn for turn in first.loops if all(turn in one.loops for one in others))
         return self._title(first if told == first.loops else replace(first, loops=told))
+
+    def where(self, number: int) -> str:
+        """The title of the node of that id without what it does: where in the source that is."""
+        node = self._nodes[number]
+        site = node.site
+        named = node.is_leaf or node.variables or _is_of_backward(node)
+        if named or site is None or not site.expression:
+            return self._title(node).removeprefix(f"{op_name(node)} · ")
+        return f"{site.expression}{_loops(node)}"
 
     def _title(self, node: Node) -> str:
         return node_title(node, inner=node.site is not None and self._made[_made_by(node)] > 1)

@@ -15,7 +15,7 @@ from tracer.records.tensors import Gradient
 class Wheres:
     """Where each node is: in the source, or in its module where one place led to several."""
 
-    def __init__(self, graph: Graph, titles: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, titles: words.Titles) -> None:
         self._nodes = graph.nodes
         self._titles = titles
         self._led_to_several: set[int] = set()
@@ -31,7 +31,7 @@ class Wheres:
         several = node.site is not None and node.site.id in self._led_to_several
         if several and node.module is not None and node.module.path:
             return node.module.path
-        return self._titles[number].removeprefix(f"{words.op_name(node)} · ")
+        return self._titles.where(number)
 
 
 @dataclass(slots=True)

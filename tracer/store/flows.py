@@ -65,7 +65,9 @@ class Wiring:
             if len(found) < slot < _MOST_SLOTS:
                 found += [UNKNOWN_META] * (slot - len(found))
             if len(found) == slot:
-                found.append(meta_at(self.arriving(edge.target), edge.input_nr))
+                target, place = edge.target, edge.input_nr
+                outputs = self._outputs[target] if target < len(self._outputs) else ()
+                found.append((outputs[place] if place < len(outputs) else None) or UNKNOWN_META)
         return found
 
 
