@@ -232,7 +232,7 @@ PROGRAMS: dict[Callable[[], object], int] = {
     descend: 1,
     take_turns: 2,
     ask_for_gradients: 3,
-    have_hooks_for_a_while: 7,
+    have_hooks_for_a_while: 5,
     run_twice_what_runs_once: 1,
     have_code_run_within: 9,
     raise_within: 1,
@@ -257,6 +257,21 @@ def test_a_pass_tells_the_same_whether_python_is_asked_or_not(
         assert found[name] == wanted[name]
     assert (count, program) == (PROGRAMS[program], program)
     assert count < all_of_them
+
+
+def test_passes_run_in_the_core_alone_soon_after_hooks_are_gone() -> None:
+    x = torch.ones(2, requires_grad=True)
+
+    def program() -> None:
+        for step in range(140):
+            y = x * 2
+            if step < 100:
+                y.register_hook(lambda gradient: None)
+            y.sum().backward()
+
+    count, trace = passes_through_python(program)
+    assert 100 <= count <= 105
+    assert len(list(trace.record.events.select(kinds=("hook",)))) == 100
 
 
 def test_threads_run_their_passes_side_by_side() -> None:

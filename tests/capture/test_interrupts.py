@@ -21,6 +21,7 @@ from torch import Tensor
 import tracer
 from tests.capture.cores import compiled
 from tracer.capture.pass_here import pass_here
+from tracer.capture.references import Known
 from tracer.capture.session import Session
 
 PACKAGE = os.path.dirname(os.path.abspath(tracer.__file__))
@@ -30,10 +31,18 @@ PACKAGE = os.path.dirname(os.path.abspath(tracer.__file__))
 
 
 def interrupted_before(function: Callable[[], object]) -> None:
-    """Call a function written in C, with a Ctrl-C that waits for the next line of Python."""
+    """Call a function written in C, with a Ctrl-C that waits for the next line of Python.
+
+    No other garbage is to come between, which may have Python in it.
+    """
     calls = (ctypes.pythonapi.PyErr_SetInterrupt, function)
-    with pytest.raises(KeyboardInterrupt):
-        deque(map(methodcaller("__call__"), calls), maxlen=0)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            deque(map(methodcaller("__call__"), calls), maxlen=0)
+    finally:
+        gc.enable()
 
 
 def test_an_interrupt_while_a_leaf_goes_is_not_lost() -> None:
@@ -46,11 +55,19 @@ def test_an_interrupt_while_a_leaf_goes_is_not_lost() -> None:
     assert [one.leaf_count for one in trace.passes] == [2, 1]
 
 
-def test_an_interrupt_while_a_module_goes_is_not_lost() -> None:
-    held: list[Any] = [torch.nn.Sequential(torch.nn.Linear(2, 2))]
-    with tracer.trace():
-        held[0](torch.ones(1, 2)).sum().backward()
-        interrupted_before(held.clear)
+class Thing:
+    """What may be known: of modules themselves, torch.compile hears in Python."""
+
+
+def test_an_interrupt_while_something_known_goes_is_not_lost() -> None:
+    known: Known[Thing, str] = Known()
+    held, other = [Thing()], Thing()
+    known[held[0]] = "first"
+    assert known.get(held[0]) == "first"
+    interrupted_before(held.clear)
+    known[other] = "second"
+    assert known.items() == [(other, "second")]
+    assert known.get(Thing()) is None
 
 
 def test_an_interrupt_while_a_checkpointed_region_goes_is_not_lost() -> None:
@@ -65,14 +82,9 @@ def test_an_interrupt_while_a_checkpointed_region_goes_is_not_lost() -> None:
 def test_an_interrupt_while_a_recording_goes_is_not_lost(tmp_path: Path) -> None:
     with tracer.trace(tmp_path / "run.trace") as trace:
         torch.ones(3, requires_grad=True).sum().backward()
-    gc.collect()
     held = [trace]
     del trace
     interrupted_before(held.clear)
-    cycle: list[Any] = [held]
-    cycle.append(cycle)
-    del cycle
-    interrupted_before(gc.collect)
 
 
 # ---- within what is ours

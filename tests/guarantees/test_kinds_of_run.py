@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -204,7 +205,8 @@ def test_what_saved_tensors_hooks_compute_is_among_the_operations() -> None:
 
     def program() -> tuple[list[float], Any]:
         w = leaf()
-        with saved_tensors_hooks(pack, unpack) as hooks:
+        hooks = saved_tensors_hooks(pack, unpack)
+        with hooks:
             y = w.exp()
         y.sum().backward()
         with saved_tensors_hooks(pack, refuse):
@@ -218,9 +220,11 @@ def test_what_saved_tensors_hooks_compute_is_among_the_operations() -> None:
     untraced, _ = program()
     with tracer.trace() as trace:
         depth = torch._C._len_torch_function_stack()
-        traced, _ = program()
+        traced, hooks = program()
         assert torch._C._len_torch_function_stack() == depth
     assert traced == untraced
+    assert [type(hooks.pack_hook), type(hooks.unpack_hook)] == [FunctionType, FunctionType]
+    assert hooks.pack_hook.__name__ == "pack"
     packing = [
         (event.site.expression, event.pass_id)
         for event in trace.record.events

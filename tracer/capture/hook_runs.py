@@ -63,7 +63,7 @@ class Watching:
     def __init__(self, place: Place, function: Callable[..., Any]) -> None:
         self.place = place
         self.function = function
-        self.around = Around(function, self.before, self.after)
+        self.around: Any = Around(function, self.before, self.after)
         self.seats: list[Seat] = []
 
     def here(self) -> Seat | None:
@@ -74,12 +74,17 @@ class Watching:
         return None
 
     def leave(self, live: LivePass) -> bool:
-        """Give up a pass's seats; with the last, the function stands in its place again."""
+        """Give up a pass's seats; with the last, the function stands in its place again.
+
+        What stood there is let go of, which holds us: what has the hook is not to wait for the
+        collector.
+        """
         self.seats = [seat for seat in self.seats if seat.live is not live]
         if self.seats:
             return False
-        if self.place.get() is self.around:
+        if self.around is not None and self.place.get() is self.around:
             self.place.put(self.function)
+        self.around = None
         return True
 
     def before(self, args: tuple[Any, ...], kwargs: object) -> Any:

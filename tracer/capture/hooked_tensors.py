@@ -17,7 +17,7 @@ from tracer.capture.references import OurRef
 from tracer.records.events import Hook
 
 HookDict = MutableMapping[int, Callable[..., Any]]
-_MOST_KNOWN = 4096
+_LOOKED_AT = 8
 
 
 class HookedTensors:
@@ -26,6 +26,7 @@ class HookedTensors:
     def __init__(self) -> None:
         self._dicts: dict[tuple[int, int], list[weakref.ref[Any]]] = {}
         self._retained: dict[int, tuple[OurRef, Registered]] = {}
+        self._until_look = 0
 
     def known(self) -> tuple[dict[Any, Any], ...]:
         """The dictionaries that are empty as long as no tensor is known to have a hook."""
@@ -73,8 +74,15 @@ class HookedTensors:
                 yield fn._sequence_nr(), tensor.output_nr, tensor, registered.hook
 
     def forget_dead(self) -> None:
-        """Drop what is kept of tensors that are gone."""
-        if len(self._dicts) > _MOST_KNOWN:
-            for place, refs in list(self._dicts.items()):
-                if all(ref() is None for ref in refs):
-                    del self._dicts[place]
+        """Drop what is kept of tensors that are gone, at the end of a pass.
+
+        While something is kept, no pass runs in the core alone. So it is looked through often, and
+        seldom enough for a few places a pass.
+        """
+        self._until_look -= 1
+        if self._until_look > 0:
+            return
+        for place, refs in list(self._dicts.items()):
+            if all(ref() is None for ref in refs):
+                del self._dicts[place]
+        self._until_look = len(self._dicts) // _LOOKED_AT

@@ -39,10 +39,6 @@ class Known(Generic[K, V]):
         self._held: dict[int, tuple[_KeyRef[K], V]] = {}
         self._gone: list[weakref.ref[K]] = []
 
-    def __len__(self) -> int:
-        self._forget_gone()
-        return len(self._held)
-
     def __setitem__(self, key: K, value: V) -> None:
         self._forget_gone()
         ref = _KeyRef(key, self._gone.append)
@@ -53,6 +49,11 @@ class Known(Generic[K, V]):
         """The value of an object, None where it has none."""
         held = self._held.get(id(key))
         return held[1] if held is not None and held[0]() is key else None
+
+    def items(self) -> list[tuple[K, V]]:
+        """The objects that live, each with its value."""
+        held = [(ref(), value) for ref, value in list(self._held.values())]
+        return [(key, value) for key, value in held if key is not None]
 
     def _forget_gone(self) -> None:
         while self._gone:

@@ -9,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from tracer.capture.core import Around
 from tracer.capture.functions import code_of, innermost
+from tracer.capture.references import Known
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -23,11 +24,21 @@ class SavedHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._changed: Known[Any, list[str]] = Known()
 
     def install(self) -> None:
-        """Watch those that are made from here on."""
+        """Watch those that are made from here on, until the recording ends."""
         made = saved_tensors_hooks.__dict__["__init__"]
         self._session.replace(saved_tensors_hooks, "__init__", Around(made, self._keep, self._made))
+        self._session.undo.append(self._put_back)
+
+    def _put_back(self) -> None:
+        """Leave nothing of ours in those that the user keeps."""
+        for hooks, names in self._changed.items():
+            for name in names:
+                function = getattr(hooks, name)
+                if type(function) is Around:
+                    setattr(hooks, name, function.__wrapped__)
 
     def _keep(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         return args[0]
@@ -35,11 +46,15 @@ class SavedHooks:
     def _made(self, hooks: Any, result: object, error: BaseException | None) -> None:
         if error is not None or not self._session.is_recording():
             return
+        changed = []
         for name in ("pack_hook", "unpack_hook"):
             function = getattr(hooks, name)
             code = code_of(innermost(function))
             if code is not None and self._session.sites.is_user(code):
                 setattr(hooks, name, Around(function, self._begins, self._ends))
+                changed.append(name)
+        if changed:
+            self._changed[hooks] = changed
 
     def _begins(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         """A function of the user's is called; what is to be undone after it."""
