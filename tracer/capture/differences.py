@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 def version_of(tensor: Tensor | None) -> int | None:
     """How often a tensor was written to; an inference tensor does not count it."""
@@ -28,7 +30,7 @@ def differs(left: Tensor | None, given: Tensor | None, version: int | None) -> b
         return not is_untouched(left, given, version) and not _is_even(left)
     if not are_alike(left, given) or not left.is_cpu:
         return False
-    return not torch.equal(_bits(left), _bits(given))
+    return not torch.equal(bits_of(left), bits_of(given))
 
 
 def _is_even(tensor: Tensor) -> bool:
@@ -39,10 +41,11 @@ def _is_even(tensor: Tensor) -> bool:
     return bool((elements == elements[:1]).all())
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor: by its numbers 0 would equal -0, and NaNs nothing."""
+def bits_of(tensor: Tensor) -> Tensor:
+    """The elements as whole numbers: as floats 0 would equal -0, and NaN nothing."""
     plain = tensor.detach().resolve_conj().resolve_neg()  # makes no node
-    return plain.contiguous().reshape(-1).view(torch.uint8)
+    plain = torch.view_as_real(plain) if plain.is_complex() else plain
+    return plain.view(_WHOLE[plain.dtype.itemsize])
 
 
 def are_alike(left: Tensor, given: Tensor) -> bool:

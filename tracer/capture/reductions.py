@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracer.capture.differences import bits_of
 from tracer.records.stream import ENTRY_STATS
 
 _SUMS = ("squares", "sum", "least", "greatest", "shift")
@@ -24,7 +25,6 @@ _COUNTS = ("zeros", "NaNs", "Infs")
 
 _STATS = struct.Struct("<BIddddQQQ")
 _PIECE = 1 << 21
-_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 FUSED_ON = {"cuda"}
 """Types of device that Triton may be there for; a test adds the CPU, which it then plays."""
 _WITHOUT_DOUBLES = ("mps",)
@@ -143,20 +143,13 @@ def _pieces(dense: Tensor) -> Iterator[Tensor]:
 
 def put_number_of_differences(left: Tensor, given: Tensor, slot: Tensor) -> None:
     """Count into `slot`, the bytes of an int64, where the bits of two tensors differ."""
-    pairs = zip(_pieces(_bits(left)), _pieces(_bits(given)), strict=True)
+    pairs = zip(_pieces(bits_of(left)), _pieces(bits_of(given)), strict=True)
     counts = torch.stack(list(starmap(_differences, pairs)))
     torch.sum(counts, dim=0, keepdim=True, out=slot.view(torch.int64))
 
 
 def _differences(left: Tensor, given: Tensor) -> Tensor:
     return (left != given).sum()
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    """The elements as whole numbers: as floats 0 would equal -0, and NaN nothing."""
-    plain = tensor.detach().resolve_conj().resolve_neg()
-    plain = torch.view_as_real(plain) if plain.is_complex() else plain
-    return plain.view(_WHOLE[plain.dtype.itemsize])
 
 
 def pack_numbers(
