@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 import tracer
 from tests.capture.cores import compiled
 from tests.capture.test_backward_frames import both
-from tracer.capture.attributes import _METHODS, _OPERATORS, _READ, _TOLD
+from tracer.capture.attributes import _ATTRIBUTES, _METHODS, _OPERATORS
 from tracer.records.events import Forward
 
-NAMES = [*_TOLD, *_READ, *_OPERATORS, *_METHODS]
+NAMES = [*_ATTRIBUTES, *_OPERATORS, *_METHODS]
 
 
 class Counting(Tensor):

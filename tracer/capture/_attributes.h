@@ -40,12 +40,14 @@ static PyObject *steps_back(Mode *mode, PyObject *result)
 
 /* ---------------------------------------------------------------- Attribute */
 
+enum { READ = 0, READ_GRAD = 1, READ_DATA = 2 };
+
 typedef struct {
     PyObject_HEAD
     PyObject *original;        /* PyTorch's own descriptor */
     PyObject *getter, *setter; /* its __get__ and __set__, as modes are given them */
     Mode *mode;
-    int tells;                 /* whether reading it may be told of */
+    int tells;                 /* what reading it may tell of: READ, READ_GRAD or READ_DATA */
     descrgetfunc get;          /* what the original does */
     descrsetfunc set;
 } Attribute;
@@ -76,7 +78,7 @@ static PyObject *attribute_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     static char *names[] = {"original", "mode", "tells", NULL};
     PyObject *original, *mode;
     int tells = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|p", names, &PyGetSetDescr_Type, &original, &mode, &tells)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|i", names, &PyGetSetDescr_Type, &original, &mode, &tells)) return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Attribute *self = (Attribute *)make(type, 0);
     if (!self) return NULL;
@@ -94,7 +96,11 @@ static PyObject *attribute_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 static PyObject *attribute_get(Attribute *self, PyObject *tensor, PyObject *type)
 {
     if (!tensor || !steps_aside(self->mode)) return self->get(self->original, tensor, type);
-    if (!self->tells) return steps_back(self->mode, self->get(self->original, tensor, type));
+    if (self->tells == READ || self->mode->paused) return steps_back(self->mode, self->get(self->original, tensor, type));
+    if (self->tells == READ_GRAD) {
+        PyObject *grad = self->get(self->original, tensor, type);
+        return steps_back(self->mode, grad == Py_None ? tell_of_none(self->mode, self->getter, tensor, grad) : grad);
+    }
     PyObject *args = PyTuple_Pack(1, tensor);
     PyObject *result = args ? mode_run(self->mode, self->getter, self->getter, args, NULL) : NULL;
     Py_XDECREF(args);
@@ -119,7 +125,8 @@ static PyObject *attribute_getattr(PyObject *self, PyObject *name)
 }
 
 static PyType_Slot attribute_slots[] = {
-    {Py_tp_doc, "Attribute(original, mode, tells=False): an attribute of tensors, read and set as under the mode."},
+    {Py_tp_doc, "Attribute(original, mode, tells=0): an attribute of tensors, read and set as under the mode; reading may\n"
+                 "tell of nothing (0), of a `.grad` that is None (1), or of a cut (2)."},
     {Py_tp_new, attribute_new}, {Py_tp_dealloc, attribute_dealloc}, {Py_tp_traverse, attribute_traverse},
     {Py_tp_clear, attribute_clear}, {Py_tp_getattro, attribute_getattr}, {Py_tp_descr_get, attribute_get},
     {Py_tp_descr_set, attribute_set}, {0, NULL},

@@ -75,7 +75,7 @@ static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
     *s_is_conj, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf,
-    *s_requires_grad, *s_retains_grad, *s_grad_fn, *s_output_nr, *s_initialized;
+    *s_requires_grad, *s_retains_grad, *s_grad_fn, *s_output_nr, *s_initialized, *s_out, *s_backward_hooks, *s_accumulate_hooks;
 
 static PyObject *call0(PyObject *object, PyObject *name)
 {
@@ -88,7 +88,8 @@ static struct { const char *path; PyObject *name, *descriptor; } read_often[] = 
     {"_C.TensorBase.grad", NULL, NULL}, {"_C.TensorBase._version", NULL, NULL},
     {"_C.TensorBase.is_leaf", NULL, NULL}, {"_C.TensorBase._cdata", NULL, NULL},
     {"_C.TensorBase.is_cpu", NULL, NULL}, {"_C.TensorBase.grad_fn", NULL, NULL},
-    {"_C.TensorBase.output_nr", NULL, NULL},
+    {"_C.TensorBase.output_nr", NULL, NULL}, {"_C.TensorBase._backward_hooks", NULL, NULL},
+    {"_C.TensorBase._post_accumulate_grad_hooks", NULL, NULL},
 };
 static descrgetfunc read_descriptor;
 
@@ -186,7 +187,7 @@ typedef struct { char *data; Py_ssize_t used, room; } Buffer;
 static int reserve(Buffer *buffer, Py_ssize_t more)
 {
     if (buffer->used + more <= buffer->room) return 0;
-    Py_ssize_t room = buffer->room ? buffer->room : 256;
+    Py_ssize_t room = buffer->room ? buffer->room : 64; /* an entry of statistics */
     while (room < buffer->used + more) room *= 2;
     char *data = realloc(buffer->data, room);
     if (!data) { PyErr_NoMemory(); return -1; }
@@ -371,10 +372,9 @@ PyMODINIT_FUNC PyInit__core(void)
     s_retains_grad = PyUnicode_InternFromString("retains_grad");
     s_is_leaf = PyUnicode_InternFromString("is_leaf");
     s_out = PyUnicode_InternFromString("out");
+    s_backward_hooks = PyUnicode_InternFromString("_backward_hooks");
+    s_accumulate_hooks = PyUnicode_InternFromString("_post_accumulate_grad_hooks");
     s_initialized = PyUnicode_InternFromString("_initialized");
-    s_acquire = PyUnicode_InternFromString("acquire");
-    s_release = PyUnicode_InternFromString("release");
-    s_claim = PyUnicode_InternFromString("claim");
     s_look = PyUnicode_InternFromString("look");
     s_take_over = PyUnicode_InternFromString("take_over");
     s_accumulate_grad = PyUnicode_InternFromString("accumulate_grad");

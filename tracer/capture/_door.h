@@ -21,12 +21,11 @@ typedef struct {
     PyObject *running;     /* dict of the passes that run the other way */
     PyObject *tasks;       /* dict: the engine's number for a run -> the pass, of these */
     RunCount *counter;
-    PyObject *lock;
+    PyObject *acquire, *release; /* of the recorder's lock */
     PyObject *hooked;      /* tuple of dicts: what is known of hooks of tensors; all empty where there are none */
     PyObject *entry;       /* the code of the function through which PyTorch enters the engine */
     ModuleStack *stack;
     PyObject *meanwhile;   /* dict: what leaves were called before the pass that ends */
-    PyObject *claim;       /* self.claim, while a pass runs here */
     uint64_t first_nr;     /* the first node made since the recording began */
     long pid;
     int is_open;           /* whether a pass may run here at all */
@@ -49,7 +48,7 @@ typedef struct {
 } RunBackward;
 
 static PyObject *pass_state_type;
-static PyObject *s_acquire, *s_release, *s_claim, *s_look, *s_take_over, *s_accumulate_grad;
+static PyObject *s_look, *s_take_over, *s_accumulate_grad;
 
 static int door_traverse(RunBackward *self, visitproc visit, void *arg)
 {
@@ -62,11 +61,11 @@ static int door_traverse(RunBackward *self, visitproc visit, void *arg)
     Py_VISIT(self->signatures);
     Py_VISIT(self->running);
     Py_VISIT(self->tasks);
-    Py_VISIT(self->lock);
+    Py_VISIT(self->acquire);
+    Py_VISIT(self->release);
     Py_VISIT(self->hooked);
     Py_VISIT((PyObject *)self->stack);
     Py_VISIT(self->meanwhile);
-    Py_VISIT(self->claim);
     Py_VISIT(self->ran);
     Py_VISIT(self->walked);
     Py_VISIT((PyObject *)self->state);
@@ -82,7 +81,6 @@ static int door_traverse(RunBackward *self, visitproc visit, void *arg)
 /* Let go of the pass that ran here. */
 static void forget_pass(RunBackward *self)
 {
-    Py_CLEAR(self->claim);
     Py_CLEAR(self->state);
     Py_CLEAR(self->graph);
     Py_CLEAR(self->walk);
@@ -107,7 +105,8 @@ static int door_clear(RunBackward *self)
     Py_CLEAR(self->running);
     Py_CLEAR(self->tasks);
     Py_CLEAR(self->counter);
-    Py_CLEAR(self->lock);
+    Py_CLEAR(self->acquire);
+    Py_CLEAR(self->release);
     Py_CLEAR(self->hooked);
     Py_CLEAR(self->entry);
     Py_CLEAR(self->stack);
@@ -145,7 +144,8 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->running = Py_NewRef(running);
     self->tasks = Py_NewRef(tasks);
     self->counter = (RunCount *)Py_NewRef(counter);
-    self->lock = Py_NewRef(lock);
+    self->acquire = PyObject_GetAttrString(lock, "acquire");
+    self->release = PyObject_GetAttrString(lock, "release");
     self->hooked = Py_NewRef(hooked);
     self->entry = Py_NewRef(entry);
     self->stack = (ModuleStack *)Py_NewRef(stack);
@@ -154,9 +154,10 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->pid = pid;
     self->is_open = is_open;
     self->ran = PyList_New(0);
-    if (!self->ran) Py_CLEAR(self);
+    if (!self->ran || !self->acquire || !self->release) Py_CLEAR(self);
     return (PyObject *)self;
 }
+
 
 static int call_method(PyObject *object, PyObject *name)
 {
@@ -230,15 +231,12 @@ static PyObject *names_of_inputs(Book *book, PyObject *inputs)
 /* Whether a leaf is as the ledger knows it, and no hook of the user's is on it; -1 with an exception. */
 static int is_plain_leaf(Tape *tape, PyObject *tensor, Leaf *leaf, int read)
 {
-    static PyObject *hooks, *accumulate_hooks;
-    if (!hooks) hooks = PyUnicode_InternFromString("_backward_hooks");
-    if (!accumulate_hooks) accumulate_hooks = PyUnicode_InternFromString("_post_accumulate_grad_hooks");
     if (!is_plain_tensor(tensor) || !leaf->names || leaf->data.used <= 1) return 0;
     int is_leaf = ask(tensor, s_is_leaf, 0);
     if (is_leaf == 1) is_leaf = ask(tensor, s_is_cpu, 0); /* another device would have to answer first */
     if (is_leaf < 1) return is_leaf;
-    int hooked = ask(tensor, hooks, 0);
-    if (!hooked) hooked = ask(tensor, accumulate_hooks, 0);
+    int hooked = ask(tensor, s_backward_hooks, 0);
+    if (!hooked) hooked = ask(tensor, s_accumulate_hooks, 0);
     if (hooked) return hooked < 0 ? -1 : 0;
     if (!read) return is_as_observed(leaf, tensor);
     Buffer found = {0};
@@ -357,15 +355,32 @@ static void drop_walk(RunBackward *self)
 }
 
 
+/* Whether an engine run is the pass of this state, as Engine.claim has it; -1 with an exception. */
+static int claims_run(void *door, void *state, PyObject *task)
+{
+    RunBackward *self = door;
+    if (self->state != state || self->live) {
+        PyObject *answer = PyObject_CallMethod(self->engine, "claim", "OO", state, task);
+        int ours = answer ? PyObject_IsTrue(answer) : -1;
+        Py_XDECREF(answer);
+        return ours;
+    }
+    int known = PyDict_Contains(self->tasks, task);
+    if (known) return known < 0 ? -1 : 0;
+    int here = is_pass_here(self->state->id);
+    if (here == 1) run_began(self->counter, PyLong_AsLongLong(task));
+    return PyErr_Occurred() ? -1 : here;
+}
+
 /* Put the probes of the pass on its nodes; 0 where there are hooks of the user's on nodes. */
 static int attach_here(RunBackward *self)
 {
     PyObject *links = PyTuple_GetItem(self->walk, 2);
-    self->claim = PyObject_GetAttr((PyObject *)self, s_claim);
-    self->state = self->claim ? make_state((PyTypeObject *)pass_state_type, (PyObject *)self->mode->tape,
-                                           self->count + 1, self->claim, self->mode->fault)
-                              : NULL;
+    self->state = make_state((PyTypeObject *)pass_state_type, (PyObject *)self->mode->tape, self->count + 1, NULL,
+                             self->mode->fault);
     if (!self->state) return -1;
+    self->state->claims = claims_run;
+    self->state->door = self; /* which outlives what may ask: a state is closed before */
     Attaching attaching = {
         .state = self->state, .book = (PyObject *)self->mode->book, .fns = PyTuple_GetItem(self->walk, 0),
         .same = PyTuple_GetItem(self->walk, 6), .leaves = self->leaves, .links = PyBytes_AsString(links),
@@ -554,7 +569,7 @@ static void release_lock(RunBackward *self)
 {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if (call_method(self->lock, s_release) < 0) PyErr_Clear();
+    if (call_quietly(self->release) < 0) PyErr_Clear();
     PyErr_Restore(type, value, trace);
 }
 
@@ -564,7 +579,7 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
     Asked asked;
     if (!may_run_here(self) || !read_asked(args, kwargs, &asked) || asked.create || is_capturing())
         return forget_fault() < 0 ? -2 : 0;
-    if (call_method(self->lock, s_acquire) < 0) return -2;
+    if (call_quietly(self->acquire) < 0) return -2;
     int here = 0;
     if (may_run_here(self)) { /* while it waited for the lock, another may have begun */
         self->stage = CHANGING;
@@ -579,8 +594,8 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
 /* End the pass that ran here, or the LivePass that it was made into; -1 only for the user's Ctrl-C. */
 static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
 {
-    if (call_method(self->lock, s_acquire) < 0) return -1;
-    int is_plain = !self->live && !error && !self->mode->paused && !PyDict_Size(self->state->open) && !is_watched(self);
+    if (call_quietly(self->acquire) < 0) return -1;
+    int is_plain = !self->live && !error && !self->mode->paused && !self->state->open && !is_watched(self);
     int failed = 0;
     if (is_plain) {
         self->stage = CHANGING;
@@ -644,27 +659,6 @@ static PyObject *door_call(RunBackward *self, PyObject *args, PyObject *kwargs)
 
 /* ---------------------------------------------------------------- what Python asks */
 
-/* Whether an engine run is the pass that runs here, as Engine.claim has it; -1 with an exception. */
-static int claims_here(RunBackward *self, PyObject *task)
-{
-    int known = PyDict_Contains(self->tasks, task);
-    if (known) return known < 0 ? -1 : 0;
-    int here = is_pass_here(self->state->id);
-    if (here == 1) run_began(self->counter, PyLong_AsLongLong(task));
-    return PyErr_Occurred() ? -1 : here;
-}
-
-/* claim(state, task) -> whether the run that the engine numbers `task` is the pass that runs here. */
-static PyObject *door_claim(RunBackward *self, PyObject *args)
-{
-    PyObject *state, *task;
-    if (!PyArg_ParseTuple(args, "OO", &state, &task)) return NULL;
-    if ((PyObject *)self->state != state || self->live)
-        return PyObject_CallMethod(self->engine, "claim", "OO", state, task);
-    int here = claims_here(self, task);
-    return here < 0 ? NULL : PyBool_FromLong(here);
-}
-
 static PyObject *door_begun(RunBackward *self, PyObject *unused)
 {
     if (self->stage != RUNNING || self->live) Py_RETURN_NONE;
@@ -708,7 +702,6 @@ static PyObject *door_is_idle(RunBackward *self, void *unused) { return PyBool_F
 static PyObject *door_runs(RunBackward *self, void *unused) { return PyBool_FromLong(self->stage == RUNNING && !self->live); }
 
 static PyMethodDef door_methods[] = {
-    {"claim", (PyCFunction)door_claim, METH_VARARGS, "claim(state, task): whether an engine run is the pass that runs here."},
     {"begun", (PyCFunction)door_begun, METH_NOARGS, "All of the pass that runs here, or None."},
     {"becomes", (PyCFunction)door_becomes, METH_O, "becomes(live): what the pass that runs here is from now on."},
     {"next_id", (PyCFunction)door_next_id, METH_NOARGS, "The number of the pass that begins."},

@@ -155,13 +155,21 @@ static Op *find_op(Mode *self, PyObject *function)
     return (Op *)op;
 }
 
-/* A `.grad` that is read: nothing to tell unless there is none, and it is of a tensor that is no leaf. */
-static PyObject *run_grad_read(Mode *self, Op *op, PyObject *function, PyObject *args, PyObject *kwargs)
+/* A `.grad` that is None was read: of a tensor that is no leaf, tell of that. Takes and returns the result. */
+static PyObject *tell_of_none(Mode *self, PyObject *getter, PyObject *tensor, PyObject *result)
 {
-    PyObject *result = PyObject_Call(function, args, kwargs);
-    PyObject *tensor = PyTuple_Size(args) ? PyTuple_GetItem(args, 0) : NULL;
-    if (result != Py_None || !tensor || !self->book || find_leaf(self->book, tensor)) return result;
-    return tell(op->before, op->after, args, result);
+    if (!self->book || find_leaf(self->book, tensor)) return result;
+    Op *op = find_op(self, getter);
+    if (!op) {
+        if (hand_over_fault(self->fault) < 0) Py_CLEAR(result);
+        return result;
+    }
+    PyObject *args = PyTuple_Pack(1, tensor);
+    if (args && op->before) result = tell(op->before, op->after, args, result);
+    if (!args) PyErr_Clear();
+    Py_XDECREF(args);
+    Py_DECREF((PyObject *)op);
+    return result;
 }
 
 static PyObject *run_recorded(Mode *self, Op *op, PyObject *function, PyObject *args, PyObject *kwargs)
@@ -190,12 +198,12 @@ static PyObject *run_recorded(Mode *self, Op *op, PyObject *function, PyObject *
         loud(guard);
     }
     if (high > low) {
-        failed |= log_forward(self, op->id, low, high, ++self->tape->seq, begin) < 0;
+        failed |= log_forward(self, op->id, low, high, ++self->tape->seq, begin, shape_of(self, result)) < 0;
     } else if (!failed && ((op->action == OBSERVE && !op->before) || (op->action == WRITE && simple == 1 && !leaf))) {
         PyObject *guard = foreseen == MAY_MAKE ? quiet() : quiet_for_plain();
         PyObject *gives = op->action == WRITE ? PyTuple_GetItem(args, 0) : result;
         int weight = guard ? weigh_plain(self, foreseen, args, kwargs, gives) : -1;
-        if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin) < 0;
+        if (weight == 1) failed = log_forward(self, op->id, 0, 0, ++self->tape->seq, begin, 0) < 0;
         if (weight == 0 || weight == 1) failed |= tell_derived(self, op, args, gives) < 0;
         if (weight == 2) failed = call_plain(self, op, args, kwargs, gives, begin) < 0;
         loud(guard);
@@ -204,8 +212,6 @@ static PyObject *run_recorded(Mode *self, Op *op, PyObject *function, PyObject *
     if ((failed && hand_over_fault(self->fault) < 0) || spill(self->tape) < 0) Py_CLEAR(result);
     return result;
 }
-
-static PyObject *s_out;
 
 /* Call a function as our mode does: with the modes below ours alone, and record what it was, which is
  * `known_as`. */
@@ -223,8 +229,10 @@ static PyObject *mode_run(Mode *self, PyObject *known_as, PyObject *function, Py
     }
     if (!op) return hand_over_fault(self->fault) == 0 ? PyObject_Call(function, args, kwargs) : NULL;
     PyObject *result = op->action == IGNORE ? PyObject_Call(function, args, kwargs)
-                       : op->action == GET_GRAD ? run_grad_read(self, op, function, args, kwargs)
+                       : op->action == GET_GRAD ? PyObject_Call(function, args, kwargs)
                                                 : run_recorded(self, op, function, args, kwargs);
+    if (op->action == GET_GRAD && result == Py_None && PyTuple_Size(args))
+        result = tell_of_none(self, known_as, PyTuple_GetItem(args, 0), result);
     Py_DECREF((PyObject *)op);
     return result;
 }
@@ -306,7 +314,7 @@ static PyObject *mode_enter_made(Mode *self, PyObject *args)
     long long low, high, begin;
     unsigned long long seq;
     if (!PyArg_ParseTuple(args, "ILLKL", &op, &low, &high, &seq, &begin)) return NULL;
-    if (log_forward(self, op, low, high, seq, begin + self->tape->origin) < 0) return NULL;
+    if (log_forward(self, op, low, high, seq, begin + self->tape->origin, 0) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -315,7 +323,7 @@ static PyObject *mode_log_made(Mode *self, PyObject *args)
     unsigned long long low, high;
     unsigned int site, op, module, call;
     if (!PyArg_ParseTuple(args, "KKIIII", &low, &high, &site, &op, &module, &call)) return NULL;
-    if (log_made(self, tape_thread(self->tape), (Made){low, high, 0, site, op, module, call}) < 0) return NULL;
+    if (log_made(self, tape_thread(self->tape), (Made){low, 0, (uint32_t)(high - low), site, op, module, call, 0}) < 0) return NULL;
     Py_RETURN_NONE;
 }
 

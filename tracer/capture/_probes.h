@@ -5,6 +5,8 @@ typedef struct {
     PyObject_HEAD
     Tape *tape;
     PyObject *claim;       /* claim(state, task) -> bool: is this engine run ours? */
+    int (*claims)(void *door, void *state, PyObject *task); /* the same in C, where there is no `claim` */
+    void *door;
     PyObject *fault;       /* fault(): an exception of our own is set; record it and stop */
     uint32_t id;
     long long task;        /* the engine's number for this run, -1 until a probe has seen it */
@@ -12,7 +14,8 @@ typedef struct {
     int guarded;           /* a function mode is active while the engine runs */
     int closed;
     PyObject *key;         /* of its probes in dicts of hooks: nested passes meet in the same ones */
-    PyObject *open;        /* dict: node -> NodeProbe begun and not ended */
+    struct NodeProbe *open; /* those begun and not ended, the newest first; borrowed */
+    Buffer spare[2];       /* room that probes have used and others can use again */
     PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
     PyObject *made;        /* made(node, low, high): a node made these nodes; None where none can be made */
 } PassState;
@@ -23,7 +26,6 @@ static int state_traverse(PassState *self, visitproc visit, void *arg)
     Py_VISIT(self->tape);
     Py_VISIT(self->claim);
     Py_VISIT(self->fault);
-    Py_VISIT(self->open);
     Py_VISIT(self->unsettled);
     Py_VISIT(self->made);
     return 0;
@@ -35,13 +37,37 @@ static int state_clear(PassState *self)
     Py_CLEAR(self->claim);
     Py_CLEAR(self->fault);
     Py_CLEAR(self->key);
-    Py_CLEAR(self->open);
     Py_CLEAR(self->unsettled);
     Py_CLEAR(self->made);
     return 0;
 }
 
-static void state_dealloc(PyObject *self) { free_object(self, (inquiry)state_clear); }
+static void state_dealloc(PassState *self)
+{
+    for (int i = 0; i < 2; i++) free(self->spare[i].data);
+    free_object((PyObject *)self, (inquiry)state_clear);
+}
+
+/* A buffer to fill, and to give back. */
+static Buffer take_room(PassState *self)
+{
+    for (int i = 0; i < 2; i++)
+        if (self->spare[i].data) {
+            Buffer taken = self->spare[i];
+            self->spare[i] = (Buffer){0};
+            taken.used = 0;
+            return taken;
+        }
+    return (Buffer){0};
+}
+
+static void give_room(PassState *self, Buffer *buffer)
+{
+    for (int i = 0; i < 2 && buffer->data; i++)
+        if (!self->spare[i].data) { self->spare[i] = *buffer; *buffer = (Buffer){0}; }
+    free(buffer->data);
+    *buffer = (Buffer){0};
+}
 
 static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, PyObject *claim, PyObject *fault)
 {
@@ -49,14 +75,13 @@ static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, Py
     PassState *self = (PassState *)make(type, 0);
     if (!self) return NULL;
     self->tape = (Tape *)Py_NewRef(tape);
-    self->claim = Py_NewRef(claim);
+    self->claim = Py_XNewRef(claim);
     self->fault = Py_NewRef(fault);
     self->id = id;
     self->task = -1;
     self->key = PyLong_FromLongLong(-(long long)id);
-    self->open = PyDict_New();
     self->unsettled = PyList_New(0);
-    if (!self->key || !self->open || !self->unsettled) Py_CLEAR(self);
+    if (!self->key || !self->unsettled) Py_CLEAR(self);
     return self;
 }
 
@@ -78,18 +103,34 @@ static PyMemberDef state_members[] = {
     {"guarded", T_INT, offsetof(PassState, guarded), 0, NULL},
     {"closed", T_INT, offsetof(PassState, closed), 0, NULL},
     {"key", T_OBJECT, offsetof(PassState, key), READONLY, NULL},
-    {"open", T_OBJECT, offsetof(PassState, open), READONLY, NULL},
     {"unsettled", T_OBJECT, offsetof(PassState, unsettled), READONLY, NULL},
     {"made", T_OBJECT, offsetof(PassState, made), 0, NULL},
+    {NULL},
+};
+static PyObject *state_open(PassState *self, void *unused);
+static PyGetSetDef state_getset[] = {
+    {"open", (getter)state_open, NULL, "{node: NodeProbe} of those that have begun and not ended.", NULL},
     {NULL},
 };
 static PyType_Slot state_slots[] = {
     {Py_tp_doc, "PassState(tape, id, claim, fault): what the probes of one pass share."},
     {Py_tp_new, state_new}, {Py_tp_dealloc, state_dealloc}, {Py_tp_traverse, state_traverse},
-    {Py_tp_clear, state_clear}, {Py_tp_members, state_members}, {0, NULL},
+    {Py_tp_clear, state_clear}, {Py_tp_members, state_members},
+    {Py_tp_getset, state_getset}, {0, NULL},
 };
 static PyType_Spec state_spec = {
     "tracer.capture._core.PassState", sizeof(PassState), 0, COLLECTED, state_slots};
+
+static int claim_run(PassState *state, long long task)
+{
+    PyObject *number = PyLong_FromLongLong(task), *answer = NULL;
+    if (!number) return -1;
+    int ours = state->claims ? state->claims(state->door, state, number) : -1;
+    if (!state->claims && (answer = PyObject_CallFunctionObjArgs(state->claim, state, number, NULL))) ours = PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    Py_DECREF(number);
+    return ours;
+}
 
 /* 1 when the engine run that is calling belongs to this state, 0 when not, -1 on error. */
 static int is_ours(PassState *state)
@@ -99,10 +140,7 @@ static int is_ours(PassState *state)
     if (task == -1) return PyErr_Occurred() ? -1 : 0; /* no engine runs */
     if (state->task == task) return 1;
     if (state->task != -1) return 0;
-    PyObject *answer = PyObject_CallFunction(state->claim, "OL", state, task);
-    if (!answer) return -1;
-    int ours = PyObject_IsTrue(answer);
-    Py_DECREF(answer);
+    int ours = claim_run(state, task);
     if (ours == 1) state->task = task;
     return ours;
 }
@@ -130,10 +168,12 @@ static int hand_over_fault(PyObject *fault)
 /* A slot whose gradient goes to a leaf: the probe there takes the entry as its own reading. */
 typedef struct { uint32_t slot; PyObject *probe; Buffer *sent; } Sink;
 
-typedef struct {
+typedef struct NodeProbe {
     PyObject_HEAD
     PassState *state;
     uint32_t node;
+    struct NodeProbe *newer, *older; /* among those that are open */
+    int is_open;
     PyObject *same;        /* bytes: per input, 1 where it receives just what one edge sent */
     int reuse;             /* no user code between: what was received is unchanged, what is returned fits */
     PyObject *begun;       /* begun(): called before a custom Function runs, or None */
@@ -149,8 +189,40 @@ typedef struct {
     uint64_t loose;        /* bit i: slot i leads nowhere, so that the structure does not know its metadata */
 } NodeProbe;
 
+static void open_probe(NodeProbe *self)
+{
+    if (self->is_open) return;
+    self->is_open = 1;
+    self->newer = NULL;
+    self->older = self->state->open;
+    if (self->older) self->older->newer = self;
+    self->state->open = self;
+}
+
+/* Whether it was open. */
+static int close_probe(NodeProbe *self)
+{
+    if (!self->is_open) return 0;
+    self->is_open = 0;
+    if (self->older) self->older->newer = self->newer;
+    if (self->newer) self->newer->older = self->older; else self->state->open = self->older;
+    return 1;
+}
+
+static PyObject *state_open(PassState *self, void *unused)
+{
+    PyObject *probes = PyDict_New();
+    for (NodeProbe *probe = self->open; probes && probe; probe = probe->older) {
+        PyObject *number = PyLong_FromUnsignedLong(probe->node);
+        if (!number || PyDict_SetItem(probes, number, (PyObject *)probe) < 0) Py_CLEAR(probes);
+        Py_XDECREF(number);
+    }
+    return probes;
+}
+
 static int probe_clear(NodeProbe *self)
 {
+    if (self->state) close_probe(self);
     Py_CLEAR(self->state);
     Py_CLEAR(self->same);
     Py_CLEAR(self->begun);
@@ -235,6 +307,7 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
     Tape *tape = state->tape;
     const char *same = PyBytes_AsString(self->same);
     if (!same || !gradients || PyTuple_Size(gradients) < 0) return -1;
+    if (!self->received.data) self->received = take_room(state);
     self->received.used = 0;
     self->n_received = (uint32_t)PyTuple_Size(gradients);
     uint32_t known = (uint32_t)PyBytes_Size(self->same);
@@ -246,11 +319,7 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
             return -1;
         }
     }
-    PyObject *key = PyLong_FromUnsignedLong(self->node);
-    if (!key) return -1;
-    int failed = PyDict_SetItem(state->open, key, (PyObject *)self);
-    Py_DECREF(key);
-    if (failed) return -1;
+    open_probe(self);
     self->seq = ++tape->seq;
     self->order = ++state->order;
     state->node_count++;
@@ -282,17 +351,13 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
 {
     Tape *tape = self->state->tape;
     int64_t end = clock_ns() - tape->origin;
-    PyObject *key = PyLong_FromUnsignedLong(self->node);
-    if (!key) return -1;
-    int was_open = PyDict_Contains(self->state->open, key) == 1 && PyDict_DelItem(self->state->open, key) == 0;
-    Py_DECREF(key);
-    if (!was_open) { PyErr_Clear(); return 0; }
+    if (!close_probe(self)) return 0;
     if (self->ended && call_quietly(self->ended) < 0) return -1;
     if (makes_nodes(self->state) && tell_made(self) < 0) return -1;
     if (!inputs || !outputs) return -1;
     Py_ssize_t count = PyTuple_Size(inputs), arrived = PyTuple_Size(outputs);
     if (count < 0 || arrived < 0) return -1;
-    Buffer returned = {0};
+    Buffer returned = take_room(self->state);
     int failed = 0;
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
         PyObject *gradient = PyTuple_GetItem(inputs, i);
@@ -314,7 +379,8 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
         }
     }
     if (!failed) failed = probe_write(self, end, (uint32_t)count, &returned) < 0;
-    free(returned.data);
+    give_room(self->state, &returned);
+    give_room(self->state, &self->received);
     return failed ? -1 : 0;
 }
 

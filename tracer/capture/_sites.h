@@ -98,10 +98,11 @@ static Place *find_place(Places *places, At at)
     }
 }
 
-/* Which operation made which nodes: sequence numbers [low, high), in order, the newest MADE_MOST only. */
-typedef struct { uint64_t low, high, seq; uint32_t site, op, module, call; } Made;
+/* Which operation made which nodes: `count` sequence numbers from `low` on, in order, the newest MADE_MOST only.
+ * `shape` stands for shape and dtype of what it gave, as the last of these nodes did; 0 for not known. */
+typedef struct { uint64_t low, seq; uint32_t count, site, op, module, call, shape; } Made;
 typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
-enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 16 };
+enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 16, SHAPES_MOST = 1 << 16 };
 
 /* What was written to in place: where its elements are and which version that made; the newest only. */
 typedef struct { uint64_t seq; long long pointer, version; uint32_t how, site; } Written;
@@ -120,6 +121,7 @@ typedef struct {
     PyObject *plain;       /* plain(op id, args, kwargs, result, site, seq, t_ns): made no node */
     PyObject *fault;
     Book *book;
+    PyObject *shapes;      /* dict: code and shape, as bytes -> number from 1 */
     PyObject *kept;        /* what is known of results that lost their history: KEPT_... */
     uint32_t stepping;     /* while an optimizer steps: its name, as a string id */
     struct {
@@ -151,11 +153,13 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
     Py_VISIT(self->derived);
     Py_VISIT(self->plain);
     Py_VISIT(self->fault);
+    Py_VISIT(self->shapes);
     return 0;
 }
 
 static int mode_clear(Mode *self)
 {
+    Py_CLEAR(self->shapes);
     Py_CLEAR(self->tape);
     Py_CLEAR(self->book);
     Py_CLEAR(self->kept);
@@ -191,6 +195,7 @@ static PyObject *mode_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!self) return NULL;
     self->tape = (Tape *)Py_NewRef(tape);
     self->ops = PyDict_New();
+    self->shapes = PyDict_New();
     self->describe = Py_NewRef(describe);
     self->is_user = Py_NewRef(is_user);
     self->site = Py_NewRef(site);
@@ -325,14 +330,43 @@ static int log_made(Mode *self, int thread, Made made)
     return 0;
 }
 
-static int log_forward(Mode *self, uint32_t op, long long low, long long high, uint64_t seq, int64_t begin)
+/* A number for a shape and the code of a dtype; 0 where there are too many. */
+static uint32_t number_of_shape(Mode *self, int code, int64_t *shape, int ndim)
+{
+    if (ndim >= MOST_DIMENSIONS) return 0;
+    shape[ndim] = code;
+    PyObject *key = PyBytes_FromStringAndSize((const char *)shape, (ndim + 1) * sizeof *shape);
+    PyObject *known = key ? Py_XNewRef(PyDict_GetItemWithError(self->shapes, key)) : NULL;
+    if (key && !known && !PyErr_Occurred() && PyDict_Size(self->shapes) < SHAPES_MOST) {
+        known = PyLong_FromSsize_t(PyDict_Size(self->shapes) + 1);
+        if (known && PyDict_SetItem(self->shapes, key, known) < 0) Py_CLEAR(known);
+    }
+    uint32_t number = known ? (uint32_t)PyLong_AsUnsignedLong(known) : 0;
+    Py_XDECREF(key);
+    Py_XDECREF(known);
+    if (PyErr_Occurred()) PyErr_Clear();
+    return number;
+}
+
+/* That of a tensor; 0 too where they are not seen at once. */
+static uint32_t shape_of(Mode *self, PyObject *tensor)
+{
+    View view;
+    PyObject *guard = exchange ? quiet_for_plain() : NULL;
+    int is_seen = guard && find_elements(tensor, &view);
+    loud(guard);
+    if (PyErr_Occurred()) PyErr_Clear();
+    return is_seen ? number_of_shape(self, view.code, view.shape, view.ndim) : 0;
+}
+
+static int log_forward(Mode *self, uint32_t op, long long low, long long high, uint64_t seq, int64_t begin, uint32_t shape)
 {
     uint32_t call = 0;
     int64_t site = find_site(self, high > low ? &call : NULL);
     if (site < 0) return -1;
     Tape *tape = self->tape;
     int thread = tape_thread(tape);
-    if (high > low && log_made(self, thread, (Made){low, high, seq, (uint32_t)site, op, self->now[thread].module, call}) < 0) return -1;
+    if (high > low && log_made(self, thread, (Made){low, seq, (uint32_t)(high - low), (uint32_t)site, op, self->now[thread].module, call, shape}) < 0) return -1;
     Buffer *out = &tape->frames;
     if (reserve(out, HEADER + 64) < 0) return -1;
     put_header(out, HEADER + 37, KIND_FORWARD, thread, self->now[thread].pass, seq, begin - tape->origin);
@@ -357,7 +391,7 @@ static Made *find_made(MadeLog *log, uint64_t wanted)
         if (made_at(log, middle)->low <= wanted) low = middle + 1; else high = middle;
     }
     for (uint32_t back = 0; back < NESTED_MOST && back < low; back++)
-        if (made_at(log, low - 1 - back)->high > wanted) return made_at(log, low - 1 - back);
+        if (wanted - made_at(log, low - 1 - back)->low < made_at(log, low - 1 - back)->count) return made_at(log, low - 1 - back);
     return NULL;
 }
 

@@ -17,7 +17,10 @@ static PyObject *new_hook_dict(void)
         tracked = PyObject_GC_IsTracked(empty);
         Py_DECREF(empty);
     }
-    PyObject *hooks = PyObject_CallNoArgs(hook_dict);
+    static PyObject *nothing;
+    if (!nothing && !(nothing = PyTuple_New(0))) return NULL;
+    newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)hook_dict, Py_tp_new); /* there is nothing to initialise */
+    PyObject *hooks = make((PyTypeObject *)hook_dict, nothing, NULL);
     if (hooks && !tracked) PyObject_GC_UnTrack(hooks);
     return hooks;
 }
@@ -92,23 +95,47 @@ static PyObject *read_metas(PyObject *fn, Py_ssize_t *count)
     return flat;
 }
 
+/* Where a node is numbered: a table by identity, as long as the list of nodes holds them. */
+typedef struct { PyObject *fn; int32_t number; } Numbered;
+
 typedef struct {
-    PyObject *fns, *index;       /* list of nodes; dict node -> number */
+    PyObject *fns;               /* list of nodes */
+    Numbered *index;
+    uint32_t room;
     int hides;
     Buffer links;                /* per node: count u32, then target i32 and input_nr u32 of each edge */
 } Walking;
 
+static Numbered *slot_of(Numbered *index, uint32_t room, PyObject *fn)
+{
+    uint32_t slot = (uint32_t)(((uintptr_t)fn >> 4) * 2654435761u);
+    while (index[slot & (room - 1)].fn && index[slot & (room - 1)].fn != fn) slot++;
+    return &index[slot & (room - 1)];
+}
+
+static int grow_index(Walking *w)
+{
+    uint32_t room = w->room ? 4 * w->room : 64;
+    Numbered *index = calloc(room, sizeof *index);
+    if (!index) { PyErr_NoMemory(); return -1; }
+    for (uint32_t i = 0; i < w->room; i++)
+        if (w->index[i].fn) *slot_of(index, room, w->index[i].fn) = w->index[i];
+    free(w->index);
+    w->index = index;
+    w->room = room;
+    return 0;
+}
+
 static long number_of(Walking *w, PyObject *fn)
 {
-    PyObject *known = PyDict_GetItemWithError(w->index, fn);
-    if (known) return PyLong_AsLong(known);
-    if (PyErr_Occurred()) return -1;
     Py_ssize_t number = PyList_Size(w->fns);
-    PyObject *boxed = PyLong_FromSsize_t(number);
-    int failed = !boxed || PyDict_SetItem(w->index, fn, boxed) < 0 || PyList_Append(w->fns, fn) < 0;
-    Py_XDECREF(boxed);
+    if (2 * (number + 1) > w->room && grow_index(w) < 0) return -1;
+    Numbered *found = slot_of(w->index, w->room, fn);
+    if (found->fn) return found->number;
+    if (PyList_Append(w->fns, fn) < 0) return -1;
+    *found = (Numbered){fn, (int32_t)number};
     if (w->hides) hide_node(fn);
-    return failed ? -1 : (long)number;
+    return (long)number;
 }
 
 static int walk_node(Walking *w, PyObject *fn)
@@ -146,13 +173,35 @@ static PyObject *number_for(PyObject *signatures, PyObject *key)
     return known;
 }
 
-/* What makes two nodes alike: type, metadata, and the site, operation and module that made it. */
-static PyObject *signature_of(PyObject *signatures, PyObject *fn, Made *made, Py_ssize_t *inputs)
+/* Whether metadata is that of a single input, of this shape and dtype. */
+static int is_of_shape(Mode *mode, PyObject *metas, uint32_t shape)
 {
-    PyObject *type = (PyObject *)Py_TYPE(fn), *metas = read_metas(fn, inputs);
-    if (!metas) return NULL;
-    PyObject *key = made ? Py_BuildValue("ONIII", type, metas, made->site, made->op, made->module)
-                         : Py_BuildValue("ON", type, metas);
+    int64_t sizes[MOST_DIMENSIONS];
+    PyObject *tuple = PyTuple_Size(metas) == 2 ? PyTuple_GetItem(metas, 0) : Py_None;
+    int ndim = tuple == Py_None ? -1 : numbers_of(Py_NewRef(tuple), sizes);
+    for (int i = 0; ndim >= 0 && i < n_dtypes; i++)
+        if (dtypes[i].dtype == PyTuple_GetItem(metas, 1)) return number_of_shape(mode, dtypes[i].code, sizes, ndim) == shape;
+    if (PyErr_Occurred()) PyErr_Clear();
+    return 0;
+}
+
+/* What makes two nodes alike: type, metadata, and the site, operation and module that made it. Of the last node
+ * that an operation made, if it has a single input, what the operation gave tells the metadata: to ask for that
+ * takes a third of the walk. */
+static PyObject *signature_of(Mode *mode, PyObject *signatures, PyObject *fn, Made *made, int is_last, Py_ssize_t *inputs)
+{
+    PyObject *type = (PyObject *)Py_TYPE(fn), *brief = NULL;
+    if (is_last && made->shape) {
+        brief = Py_BuildValue("OIIII", type, made->shape, made->site, made->op, made->module);
+        PyObject *known = brief ? PyDict_GetItemWithError(signatures, brief) : NULL;
+        if (known || PyErr_Occurred()) { Py_XDECREF(brief); *inputs = 1; return Py_XNewRef(known); }
+    }
+    PyObject *metas = read_metas(fn, inputs), *key = NULL;
+    if (metas && brief && is_of_shape(mode, metas, made->shape)) key = Py_NewRef(brief);
+    else if (metas && made) key = Py_BuildValue("OOIII", type, metas, made->site, made->op, made->module);
+    else if (metas) key = Py_BuildValue("OO", type, metas);
+    Py_XDECREF(metas);
+    Py_XDECREF(brief);
     return number_for(signatures, key);
 }
 
@@ -177,7 +226,7 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
     PyObject *roots, *signatures;
     int hides = 0;
     if (!PyArg_ParseTuple(args, "OO!O!|p", &mode, &PyList_Type, &roots, &PyDict_Type, &signatures, &hides)) return NULL;
-    Walking w = {PyList_New(0), PyDict_New(), hides, {0}};
+    Walking w = {PyList_New(0), NULL, 0, hides, {0}};
     PyObject *leaves = PyList_New(0), *numbers = PyList_New(0), *same = PyList_New(0), *result = NULL;
     Buffer rooted = {0}, signed_by = {0};
     uint32_t *counts = NULL;
@@ -211,7 +260,8 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
                 PyErr_Clear();
             }
         }
-        if (!signature && !(signature = signature_of(signatures, fn, made, &inputs))) goto done;
+        int is_last = made && sequence_nr == made->low + made->count - 1;
+        if (!signature && !(signature = signature_of(mode, signatures, fn, made, is_last, &inputs))) goto done;
         uint32_t id = (uint32_t)PyLong_AsUnsignedLong(signature);
         Py_DECREF(signature);
         if (put(&signed_by, &id, sizeof id) < 0) goto done;
@@ -259,7 +309,7 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
     result = Py_BuildValue("Oy#y#y#OOO", w.fns, rooted.data ? rooted.data : "", rooted.used, w.links.data,
                            w.links.used, signed_by.data, signed_by.used, numbers, leaves, same);
 done:
-    Py_XDECREF(w.index);
+    free(w.index);
     if (!result && w.fns) {
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);

@@ -12,8 +12,8 @@ from tracer.capture.core import Attribute, Method
 if TYPE_CHECKING:
     from tracer.capture.session import Session
 
-_TOLD = ("grad", "data")
-_READ = ("shape", "dtype", "device", "ndim", "is_sparse")
+_ATTRIBUTES = {"shape": 0, "dtype": 0, "device": 0, "ndim": 0, "is_sparse": 0, "grad": 1, "data": 2}
+"""Each with what reading it may tell of, as `Attribute` takes it."""
 _OPERATORS = {
     "__add__": "add", "__radd__": "add", "__iadd__": "add_", "__sub__": "sub", "__isub__": "sub_",
     "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul_", "__truediv__": "div",
@@ -32,7 +32,7 @@ def install(session: Session) -> None:
     if Attribute is None or Method is None:  # the core in Python would put a frame in between
         return
     tensor, own = torch.Tensor, torch._C.TensorBase.__dict__
-    for name in (*_TOLD, *_READ):
-        session.replace(tensor, name, Attribute(own[name], session.mode, name in _TOLD))
+    for name, tells in _ATTRIBUTES.items():
+        session.replace(tensor, name, Attribute(own[name], session.mode, tells))
     for name, known_as in {**_OPERATORS, **dict(zip(_METHODS, _METHODS, strict=True))}.items():
         session.replace(tensor, name, Method(own[name], session.mode, own[known_as]))

@@ -269,7 +269,7 @@ RAN = "ran"
 """Stands for a row of `pass` that has little to tell."""
 
 _INSERT_RAN = """
-INSERT OR REPLACE INTO pass VALUES
+INSERT INTO pass VALUES
     (?, ?, ?, ?, ?, ?, ?, 0, NULLIF(?, ''), ?, NULL, ?, ?, '', '', NULL, ?, ?, '')
 """
 
