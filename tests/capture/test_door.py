@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 import tracer
 from tests.capture.cores import compiled
 from tracer.capture.core import set_up
-from tracer.capture.engine import Engine, LivePass
+from tracer.capture.engine import Engine
+from tracer.capture.live_pass import LivePass
 from tracer.capture.pass_here import pass_here
 
 pytestmark = compiled

@@ -290,6 +290,7 @@ static int find_in_torch(void)
     mode_at = in_torch("_C._get_function_stack_at");
     pop_mode = in_torch("_C._pop_torch_function_stack");
     mode_enabled_fn = in_torch("_C._is_torch_function_mode_enabled");
+    is_wrapped_fn = in_torch("_C._functorch.is_functorch_wrapped_tensor");
     push_mode = in_torch("_C._push_on_torch_function_stack");
     stash_fn = in_torch("_C._stash_obj_in_tls");
     stashed_fn = in_torch("_C._get_obj_in_tls");

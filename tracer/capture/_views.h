@@ -38,11 +38,26 @@ static int code_of(const Borrowed *borrowed)
     }
 }
 
+/* Whether torch has ever refused to lend a tensor. That costs a millisecond: from then on is asked first what it
+ * refuses, tensors of no memory (meta) and those that stand for others within `torch.func`. */
+static int has_refused;
+static PyObject *is_wrapped_fn; /* NULL where this torch has no such thing */
+
+static int would_refuse(PyObject *tensor)
+{
+    if (ask(tensor, s_is_cpu, 0) != 1) return 1;
+    PyObject *answer = is_wrapped_fn ? PyObject_CallFunctionObjArgs(is_wrapped_fn, tensor, NULL) : Py_NewRef(Py_False);
+    Py_XDECREF(answer);
+    return answer != Py_False;
+}
+
 /* One call that allocates nothing; torch has it from 2.10 on. */
 static int view_by_exchange(PyObject *tensor, View *view)
 {
     Borrowed borrowed;
-    if (exchange->borrow(tensor, &borrowed) != 0 || borrowed.device != 1) return 0;
+    if (has_refused && would_refuse(tensor)) return 0;
+    if (exchange->borrow(tensor, &borrowed) != 0) { has_refused = 1; return 0; }
+    if (borrowed.device != 1) return 0;
     if (borrowed.ndim > MOST_DIMENSIONS) return 0;
     view->code = code_of(&borrowed);
     view->data = (const char *)borrowed.data + borrowed.byte_offset;

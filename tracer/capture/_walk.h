@@ -40,9 +40,9 @@ static PyObject *register_hook(PyObject *module, PyObject *const *args, Py_ssize
     }
     hooks = hooks == Py_None ? new_hook_dict() : Py_NewRef(hooks);
     if (!hooks || PyObject_SetItem(hooks, key, hook) < 0) { Py_XDECREF(hooks); return NULL; }
-    PyObject *registered = PyTuple_Pack(2, hooks, hooks);
+    PyObject *pair = PyTuple_Pack(2, hooks, hooks);
     Py_DECREF(hooks);
-    return registered;
+    return pair;
 }
 
 /* ---------------------------------------------------------------- out of the collector's sight */

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tracer.capture.core import Op
-from tracer.capture.grad_modes import GradModes, current_grad_mode
+from tracer.capture.cuts import Cuts, asks_for_shape, tensors_in
 from tracer.capture.hook_runs import ACCUMULATE_HOOK, RETAIN_GRAD, TENSOR_HOOK
-from tracer.capture.readings import grad_of, is_leaf, is_unsettled, meta_of, settled_node
-from tracer.capture.references import OurRef
-from tracer.capture.severed import Loss, Severed
-from tracer.records.events import Cut, Forward, GradRead, TensorRef
+from tracer.capture.readings import grad_of, is_leaf, is_unsettled, settled_node
+from tracer.records.events import Cut, GradRead
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -52,11 +50,6 @@ _IGNORED = frozenset(
     handle_torch_function is_vulkan_available set_printoptions _has_compatible_shallow_copy_type
     """.split()  # noqa: SIM905
 )
-_TO_PYTHON = frozenset(
-    ["item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__", "__complex__"]
-    + ["__array__"]
-)
-_TO_NUMPY = ("numpy", "__array__")
 _OF_ZERO_GRADIENT = frozenset(["round", "floor", "ceil", "trunc", "fix", "sign"])
 """Functions that are differentiable by PyTorch's book, with a gradient of zero everywhere."""
 
@@ -86,17 +79,6 @@ def qualified_name(function: Any) -> str:
     return f"{module}.{qualname}" if module.startswith("torch") else qualname
 
 
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among the values, and in the lists and tuples among them."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif type(value) in (list, tuple):
-            for item in value:
-                if isinstance(item, Tensor):
-                    yield item
-
-
 class _Token:
     """What a `before` found, told apart from a `before` that failed."""
 
@@ -111,17 +93,9 @@ class Operations:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._made: dict[int, tuple[OurRef, int]] = {}
-        self._most_made = 2048
-        self._names: dict[int, str] = {}
-        self.severed = Severed()
-        self.modes = GradModes(session)
+        self.cuts = Cuts(session)
 
     # ---- what a function is
-
-    def kept(self) -> tuple[object, ...]:
-        """What the mode must know, and keep up, to tell of a cut itself."""
-        return self._made, self.severed.arrays, self._session.saved_writes.handles, OurRef, Loss
 
     def describe(self, function: Any) -> Op:
         """What to do when this function is called; (function, True) stands for it with `out=`."""
@@ -129,19 +103,19 @@ class Operations:
         qualified = qualified_name(function[0] if writes_out else function)
         told = _TOLD.get(qualified, qualified)
         op_id = self._session.recorder.writer.string(told)
-        self._names[op_id] = told
+        self.cuts.names[op_id] = told
         action, before, after = self._handling(qualified)
         if writes_out:
             action, before, after = WRITE, self._before_write, self._after_write(qualified)
         if before is None or after is None:
-            return Op(op_id, action, int(_asks_for_shape(qualified.rpartition(".")[2])))
+            return Op(op_id, action, int(asks_for_shape(qualified.rpartition(".")[2])))
         how = _HOW.get(action) or qualified.removeprefix("Tensor.")
         how_id = self._session.saved_writes.id_of(how)
         return Op(op_id, action, how_id, self._guarded_before(before), self._guarded(after))
 
     def name_of(self, op: int) -> str:
         """The qualified name of an operation's id, empty for one seen another way."""
-        return self._names.get(op, "")
+        return self.cuts.names.get(op, "")
 
     def _handling(self, qualified: str) -> tuple[int, Before | None, After | None]:
         name = qualified.rpartition(".")[2]
@@ -194,7 +168,7 @@ class Operations:
 
     def _after_grad_mode(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is None:
-            self.modes.changed()
+            self.cuts.modes.changed()
 
     def _after_register(self, kind: str) -> After:
         def after(call: Any, result: Any, error: BaseException | None) -> None:
@@ -246,7 +220,7 @@ class Operations:
         if error is None and isinstance(result, Tensor):
             self._session.ledger.follow_alias(result, args[0])
             self._session.saved_writes.handle_taken(result)
-            self._cut(".data", args[0], result)
+            self.cuts.cut(".data", args[0], result)
 
     def _before_data_set(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         ledger = self._session.ledger
@@ -262,7 +236,7 @@ class Operations:
     def _after_detach(self, args: Any, result: Any, error: BaseException | None) -> None:
         if error is None and isinstance(result, Tensor):
             self._session.ledger.follow_alias(result, args[0])
-            self._cut("detach", args[0], result)
+            self.cuts.cut("detach", args[0], result)
 
     def _after_zero_gradient(self, qualified: str) -> After:
         """Tell of an operation that lets no gradient through though it has a node."""
@@ -273,13 +247,13 @@ class Operations:
                 return
             inputs = tuple(tensors_in(args))
             name = qualified.rpartition(".")[2]
-            cut = self._cut_of(name, inputs, (result,))
+            cut = self.cuts.cut_of(name, inputs, (result,))
             if result.requires_grad:
                 cut = Cut("zero gradient", (session.recorder.tensor_name(inputs[0]),))
             op = session.recorder.writer.string(qualified)
             tape = session.recorder.tape
             site, seq, t_ns = session.mode.here(), tape.next_seq(), tape.now()
-            self._emit(op, inputs, (result,), site, seq, t_ns, cut)
+            self.cuts.emit(op, inputs, (result,), site, seq, t_ns, cut)
 
         return after
 
@@ -292,16 +266,16 @@ class Operations:
         if error is not None or tensor.requires_grad == required:
             return
         if required:
-            self._cut("requires_grad_(False)", tensor, tensor)
+            self.cuts.cut("requires_grad_(False)", tensor, tensor)
         else:
             self._session.births.note(tensor, self._session.mode.here())
             self._new_leaf(tensor)
 
     def _new_leaf(self, tensor: Tensor, source: Tensor | None = None) -> None:
         """Tell of a leaf whose values come from a tensor that had a history."""
-        loss = self.severed.find(tensor if source is None else source)
+        loss = self.cuts.severed.find(tensor if source is None else source)
         if loss is not None and is_leaf(tensor):
-            self._cut("new leaf", tensor, tensor, names=loss.names, region=loss.site)
+            self.cuts.cut("new leaf", tensor, tensor, names=loss.names, region=loss.site)
 
     def before_parameter(self, args: tuple[Any, ...], kwargs: Any) -> _Token:
         """`nn.Parameter(x)` is called."""
@@ -319,7 +293,7 @@ class Operations:
         if not source.requires_grad:
             self._new_leaf(result, source)
         elif result is not source:
-            self._cut("new leaf", source, result)
+            self.cuts.cut("new leaf", source, result)
 
     def _before_write(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         kwargs = kwargs or {}
@@ -349,7 +323,7 @@ class Operations:
                 session.ledger.written(targets, session.writer_name(how), session.mode.here())
             elif not session.in_optimizer() and not _made_nodes(written):
                 site, tape = session.mode.here(), session.recorder.tape
-                self.plain(op, given, None, written, site, tape.next_seq(), tape.now())
+                self.cuts.plain(op, given, None, written, site, tape.next_seq(), tape.now())
 
         return after
 
@@ -376,146 +350,10 @@ class Operations:
 
         return guarded
 
-    # ---- operations that made no node
-
-    def _cut(
-        self,
-        kind: str,
-        source: Tensor,
-        result: Tensor,
-        *,
-        names: tuple[str, ...] = (),
-        region: int = 0,
-    ) -> None:
-        """Enter an operation that takes a tensor's history away, if it has any."""
-        if kind in ("detach", ".data") and not source.requires_grad:
-            return
-        recorder = self._session.recorder
-        name = f"Tensor.{kind.removeprefix('.').partition('(')[0]}"
-        op = recorder.writer.string(name)
-        self._names[op] = name
-        names = names or (recorder.tensor_name(source),)
-        site, seq, t_ns = self._session.mode.here(), recorder.tape.next_seq(), recorder.tape.now()
-        if result is not source and kind != "new leaf":
-            self.severed.lose(result, Loss(names, site))
-        cut = Cut(kind, names, recorder.site(region))
-        self._emit(op, (source,), (result,), site, seq, t_ns, cut)
-
-    def derived(self, op: int, args: tuple[Any, ...], result: Any) -> None:
-        """An operation, which the core has recorded, computed from tensors without history."""
-        name = self._names[op].rpartition(".")[2]
-        if name in _TO_NUMPY:
-            self.severed.pass_into_array(args[0], result)
-        elif not _asks_for_shape(name):
-            self.severed.pass_on(tensors_in(args), tensors_in((result,)))
-
-    def plain(
-        self,
-        op: int,
-        args: tuple[Any, ...],
-        kwargs: Any,
-        result: Any,
-        site: int,
-        seq: int,
-        t_ns: int,
-    ) -> None:
-        """Record an operation that made no node: outside the graph, or one that cut history."""
-        if self._session.in_optimizer():
-            return
-        name = self._names[op].rpartition(".")[2]
-        outputs = tuple(tensors_in((result,)))
-        if not outputs and name not in _TO_PYTHON:
-            return
-        with torch._C.DisableTorchFunction():
-            inputs = tuple(tensors_in((*args, *kwargs.values()) if kwargs else args))
-            cut = self._cut_of(name, inputs, outputs)
-            if cut is not None:
-                for tensor in outputs:
-                    self.severed.lose(tensor, Loss(cut.tensors, site))
-            else:
-                self.derived(op, inputs, outputs or result)
-            for tensor in outputs:
-                if tensor.requires_grad and is_leaf(tensor):
-                    self._session.births.note(tensor, site)
-            if outputs or cut is not None:
-                self._emit(op, inputs, outputs, site, seq, t_ns, cut)
-
-    def _cut_of(
-        self, name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
-    ) -> Cut | None:
-        losing = [tensor for tensor in inputs if tensor.requires_grad]
-        copies = name in ("tensor", "new_tensor")  # may give a new leaf, which requires a gradient
-        if not losing or (any(tensor.requires_grad for tensor in outputs) and not copies):
-            return None
-        if _asks_for_shape(name):
-            return None
-        mode = current_grad_mode()
-        if not self.modes.is_the_users(mode):
-            return None
-        names = tuple(dict.fromkeys(map(self._session.recorder.tensor_name, losing)))
-        if mode != "grad":
-            return Cut(mode, names, self.modes.region())
-        if name in _TO_PYTHON:
-            return Cut("numpy" if name in _TO_NUMPY else "item", names)
-        return Cut("new tensor" if copies else "not differentiable", names)
-
-    def _emit(
-        self,
-        op: int,
-        inputs: tuple[Tensor, ...],
-        outputs: tuple[Tensor, ...],
-        site: int,
-        seq: int,
-        t_ns: int,
-        cut: Cut | None,
-    ) -> None:
-        session = self._session
-        recorder = session.recorder
-        recorder.emit(
-            Forward(
-                seq=seq,
-                t_ns=t_ns,
-                thread=recorder.tape.thread(),
-                pass_id=recorder.pass_id(),
-                op=session.op_name(op),
-                site=recorder.site(site),
-                module=session.modules.current_path(),
-                grad_mode=current_grad_mode(),
-                inputs=tuple(self._ref(tensor) for tensor in inputs[:8]),
-                outputs=tuple(self._made_by(tensor, seq) for tensor in outputs[:8]),
-                cut=cut,
-            )
-        )
-
-    def _ref(self, tensor: Tensor) -> TensorRef:
-        session = self._session
-        state = session.ledger.find(tensor)
-        made = self._made.get(id(tensor))
-        made_by = made[1] if made is not None and made[0]() is tensor else None
-        fn = settled_node(tensor) if made_by is None else None
-        if fn is not None:
-            origin = session.made_by(fn._sequence_nr())
-            made_by = origin[4] if origin is not None else None
-        name = session.leaf_name(state) if state is not None else ""
-        return TensorRef(meta_of(tensor), made_by, state.id if state is not None else None, name)
-
-    def _made_by(self, tensor: Tensor, seq: int) -> TensorRef:
-        if len(self._made) > self._most_made:
-            for key in [key for key, held in self._made.items() if held[0]() is None]:
-                del self._made[key]
-            self._most_made = max(2048, 2 * len(self._made))
-        self._made[id(tensor)] = (OurRef(tensor), seq)
-        return TensorRef(meta_of(tensor), seq)
-
 
 def _made_nodes(written: Iterable[Tensor]) -> bool:
     """Whether the operation that has just written to these tensors is part of a graph."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in written)
-
-
-def _asks_for_shape(name: str) -> bool:
-    """Whether a function takes shape and dtype of a tensor, and none of its values."""
-    return name.endswith("_like") or (name.startswith("new_") and name != "new_tensor")
 
 
 def _writes(name: str) -> bool:

@@ -20,7 +20,7 @@ from tracer.records.events import Event, Hook, HookRun
 from tracer.records.stream import ENTRY_NONE, ENTRY_VALUES
 
 if TYPE_CHECKING:
-    from tracer.capture.engine import LivePass
+    from tracer.capture.live_pass import LivePass
     from tracer.capture.recorder import Recorder
 
 TENSOR_HOOK = "tensor hook"

@@ -30,7 +30,7 @@ from tracer.capture.sites import SiteTable
 from tracer.records.events import Hook, HookAdded, HookRemoved
 
 if TYPE_CHECKING:
-    from tracer.capture.engine import LivePass
+    from tracer.capture.live_pass import LivePass
     from tracer.capture.recorder import Recorder
 
 _OURS = (NodeProbe, LeafProbe)

@@ -19,7 +19,7 @@ from tracer.capture.saved import held_tensors
 from tracer.records.events import SavedWrite
 
 if TYPE_CHECKING:
-    from tracer.capture.engine import LivePass
+    from tracer.capture.live_pass import LivePass
     from tracer.capture.session import Session
 
 _REFUSED = re.compile(

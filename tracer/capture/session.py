@@ -18,13 +18,14 @@ from tracer.capture import attributes, structure
 from tracer.capture.births import Births
 from tracer.capture.compiled import CompiledRegions
 from tracer.capture.core import Around, ModeCore, Modeless, read_with
-from tracer.capture.engine import Engine, LivePass
+from tracer.capture.engine import Engine
 from tracer.capture.forward import Operations
 from tracer.capture.functions import code_of, innermost
 from tracer.capture.graphs import GraphBook, Leaves
 from tracer.capture.hooks import HookBook
 from tracer.capture.jit_tracing import JitTracing
 from tracer.capture.ledger import LeafState, Ledger
+from tracer.capture.live_pass import LivePass
 from tracer.capture.loops import LoopBook
 from tracer.capture.modules import Modules
 from tracer.capture.names import NameBook
@@ -117,16 +118,16 @@ class Session:
             self.operations.describe,
             self._is_user,
             self._site_of,
-            self.operations.plain,
+            self.operations.cuts.plain,
             self.recorder.fault,
         )
 
         self.loops = LoopBook(self.sites, self.recorder.site, lambda: self.mode.round)
         self.mode.ran = self.loops.ran
         self.mode.book = self.ledger.book
-        self.mode.kept = self.operations.kept()
-        self.mode.severed = self.operations.severed.known
-        self.mode.derived = self.operations.derived
+        self.mode.kept = self.operations.cuts.kept()
+        self.mode.severed = self.operations.cuts.severed.known
+        self.mode.derived = self.operations.cuts.derived
         self.modules.follow(self.mode)
         self.recorder.stop = self.stop
         self.recorder.text_of = self.sites.text_of
@@ -191,7 +192,7 @@ class Session:
         Registrations(self).install()
         attributes.install(self)
         self.compiled.install()
-        self.operations.modes.catch_up()
+        self.operations.cuts.modes.catch_up()
         torch._C._push_on_torch_function_stack(self.mode)
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
@@ -455,12 +456,12 @@ class Session:
             _next_sequence_nr(),
             self.recorder.tape.now(),
             args[0],
-            self.operations.modes.chosen(),
+            self.operations.cuts.modes.chosen(),
         )
 
     def _after_apply(self, token: Any, result: Any, error: BaseException | None) -> None:
         low, begin, cls, chosen = token
-        self.operations.modes.choose(*chosen)
+        self.operations.cuts.modes.choose(*chosen)
         if error is not None or self.mode.paused or _next_sequence_nr() == low:
             return
         try:
@@ -559,7 +560,7 @@ class Session:
         if self.is_recording():
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                 self.ledger.catch_up(how)
-            self.operations.modes.catch_up()
+            self.operations.cuts.modes.catch_up()
 
 
 def _after_fork() -> None:
