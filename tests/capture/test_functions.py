@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.capture.probes import HAS_POSITIONS, SCRIPT
+from tracer.capture.functions import find_definition
 from tracer.capture.sites import SiteTable
 from tracer.records.graph import Site
 
@@ -130,3 +131,17 @@ def test_a_lambda_without_source_is_called_a_lambda() -> None:
         Site(1, "<string>", 2),
         "<lambda>",
     )
+
+
+def test_a_function_made_anew_each_time_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[Any] = []
+
+    def search(source: Any, code: Any) -> Any:
+        searched.append(code)
+        return find_definition(source, code)
+
+    monkeypatch.setattr("tracer.capture.sites.find_definition", search)
+    table = SiteTable(script=SCRIPT)
+    found = {table.function_site(lambda grad: grad * 2) for _ in range(3)}
+    assert [text for _, text in found] == ["grad * 2"]
+    assert len(searched) == 1

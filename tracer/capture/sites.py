@@ -35,6 +35,7 @@ class SiteTable:
         self._ids = count(1)
         self._loops: dict[int, tuple[LoopAround, ...]] = {}
         self._origins: dict[int, ParsedSource | None] = {}
+        self._definitions: dict[int, tuple[Place, str]] = {}
         self._parsed: dict[str, list[ParsedSource]] = {}
         self._texts: dict[str, str | None] = {}
         self._files: dict[str, str] = {}
@@ -142,8 +143,11 @@ class SiteTable:
             return Place(line)
 
     def _definition_of(self, code: CodeType) -> tuple[Place, str]:
-        source = self._origin_of(code)
-        return (Place(code.co_firstlineno), "") if source is None else find_definition(source, code)
+        if id(code) not in self._definitions:
+            source = self._origin_of(code)
+            known = (Place(code.co_firstlineno), "")
+            self._definitions[id(code)] = find_definition(source, code) if source else known
+        return self._definitions[id(code)]
 
     def _origin_of(self, code: CodeType) -> ParsedSource | None:
         """Find the text of a code object; one that fitted other code of the file comes first."""
