@@ -104,7 +104,7 @@ def test_scopes_are_locals_inside_out_then_globals_each_once() -> None:
 
 def read_into(found: list[tuple[list[str], list[str]]]) -> None:
     frame: FrameType | None = sys._getframe(1)
-    scopes = read_scopes(frame, lambda code: code.co_filename == "<scopes>", {})
+    scopes = read_scopes(frame, lambda code: code.co_filename == "<scopes>")
     for scope in scopes:
         names = [name for name, _ in scope.named()]
         found.append((names, sorted(scope.loop_variables)))

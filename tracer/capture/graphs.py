@@ -12,7 +12,6 @@ from torch import Tensor
 from tracer.capture import structure
 from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
-from tracer.capture.variables import LoopVariables
 from tracer.records.collection import no_collection
 from tracer.records.graph import Graph, NodeKind
 
@@ -44,7 +43,6 @@ class GraphBook:
         self.plain: dict[_Key, Graph] = {}
         self.signatures: dict[Any, int] = {}
         self._custom: dict[int, bytes] = {}
-        self._loops: LoopVariables = {}
         self._count = self._nodes = self._forgotten = 0
 
     def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
@@ -120,7 +118,7 @@ class GraphBook:
     def _name_held(self, walk: structure.Walk, origins: list[structure.Origin]) -> None:
         """Name what no line bound to a name (`return x * 2`) by the variable that holds it now."""
         is_user = self._session.sites.is_user
-        held = names_held(walk.fns, sys._getframe(), is_user, self._loops)
+        held = names_held(walk.fns, sys._getframe(), is_user)
         for number, name in held.items():
             if not origins[number].variables:
                 origins[number] = replace(origins[number], variables=(name,))

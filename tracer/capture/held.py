@@ -10,32 +10,26 @@ from torch import Tensor
 
 from tracer.capture.readings import node_behind
 from tracer.capture.user_code import UserCode
-from tracer.capture.variables import LoopVariables, read_scopes
+from tracer.capture.variables import read_scopes
 
 
-def names_held(
-    fns: Sequence[Any], frame: FrameType, is_user: UserCode, loops: LoopVariables
-) -> dict[int, str]:
+def names_held(fns: Sequence[Any], frame: FrameType, is_user: UserCode) -> dict[int, str]:
     """Name nodes by what holds their output, as seen from `frame`; the innermost frame comes first.
-
-    `loops` keeps which variables loops bind, from one call to the next.
 
     Only variables themselves are looked at, and no view: asking one for its node may make PyTorch
     renew that. What is another output than a node's first one tells nothing.
     """
     numbers = {fn: number for number, fn in enumerate(fns)}
     names: dict[int, str] = {}
-    for name, tensor in _tensors(frame, is_user, loops):
+    for name, tensor in _tensors(frame, is_user):
         fn = node_behind(tensor)
         if fn is not None and fn in numbers and tensor.output_nr == 0:
             names.setdefault(numbers[fn], name)
     return names
 
 
-def _tensors(
-    frame: FrameType, is_user: UserCode, loops: LoopVariables
-) -> Iterator[tuple[str, Tensor]]:
-    for scope in read_scopes(frame, is_user, loops):
+def _tensors(frame: FrameType, is_user: UserCode) -> Iterator[tuple[str, Tensor]]:
+    for scope in read_scopes(frame, is_user):
         for name, value in scope.named():
             # asked of its type, as an object may say anything of its class
             if not issubclass(type(value), Tensor):

@@ -98,7 +98,7 @@ def _walk(roots: list[tuple[Fn, int]]) -> Walk:
 
 def _origins(walk: Walk, sites: SiteTable, frame: FrameType) -> list[Origin]:
     leaf_names = find_names(dict(walk.variables), frame, is_user=sites.is_user)
-    names = names_held(walk.fns, frame, sites.is_user, {}) | leaf_names
+    names = names_held(walk.fns, frame, sites.is_user) | leaf_names
     session = Session.active
     known = [Origin()] * len(walk.fns) if session is None else session.graphs.origins_of(walk)
     return [

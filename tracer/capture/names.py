@@ -19,7 +19,7 @@ from tracer.capture.contents import (
 )
 from tracer.capture.references import OurRef
 from tracer.capture.user_code import UserCode
-from tracer.capture.variables import LoopVariables, Scope, is_name, read_scopes
+from tracer.capture.variables import Scope, is_name, read_scopes
 
 _MOST_OBJECTS = 20_000
 _MOST_MODULE_ENTRIES = 100_000
@@ -46,7 +46,7 @@ def find_names(
     comparison, no iteration but over exact lists, tuples, dictionaries and `__dict__`. What is
     nearest to a variable wins; of equals, what the innermost frame holds.
     """
-    return _search(tensors, read_scopes(frame, is_user, {}), is_user)
+    return _search(tensors, read_scopes(frame, is_user), is_user)
 
 
 class _Waits:
@@ -78,7 +78,6 @@ class NameBook:
         self._most_known = 1024
         # Variables of loops that turned out to be the best name that a leaf has.
         self._loop_names: set[str] = set()
-        self._loops: LoopVariables = {}
         self._waits = _Waits()
         # What leaves were called between passes, outside of modules (in a constructor) and inside.
         self.meanwhile: dict[tuple[int, bool], tuple[OurRef, str]] = {}
@@ -105,7 +104,7 @@ class NameBook:
         self, unknown: dict[int, Tensor], frame: FrameType | None, first: Scope | None
     ) -> dict[int, str]:
         scopes = [] if first is None else [first]
-        scopes += read_scopes(frame, self._is_user, self._loops)
+        scopes += read_scopes(frame, self._is_user)
         found = self._in_variables(unknown, scopes)
         self._remember({key: unknown[key] for key in found}, found)
         rest = {key: tensor for key, tensor in unknown.items() if key not in found}
@@ -132,7 +131,7 @@ class NameBook:
         if entry is not None and entry[0]() is tensor:
             return entry[1]
         scopes = [] if first is None else [first]
-        scopes += read_scopes(frame, self._is_user, self._loops)
+        scopes += read_scopes(frame, self._is_user)
         found = self._in_variables({0: tensor}, scopes, also_of_loops=True)
         if not found and self._meanwhile_waits.is_over():
             found = _search({0: tensor}, scopes, self._is_user)
@@ -149,13 +148,13 @@ class NameBook:
 
         For a tensor that is no leaf and may be gone soon: nothing is searched or remembered.
         """
-        scopes = list(read_scopes(frame, self._is_user, self._loops))
+        scopes = list(read_scopes(frame, self._is_user))
         return self._in_variables({0: tensor}, scopes, also_of_loops=True).get(0, "")
 
     def module_name(self, module: nn.Module, called: str, frame: FrameType | None) -> str:
         """Name a module that `frame`'s user code calls by this text: by the text, unless it is
         empty or begins with a loop's variable, and something that lasts leads to the module."""
-        scopes = list(read_scopes(frame, self._is_user, self._loops))
+        scopes = list(read_scopes(frame, self._is_user))
         variable = called.partition(".")[0]
         held = next((scope for scope in scopes if variable in scope.values), None)
         if held is not None and variable not in held.loop_variables:

@@ -14,9 +14,6 @@ from typing import TypeGuard
 
 MOST_FRAMES = 32
 
-LoopVariables = dict[int, tuple[CodeType, frozenset[str]]]
-"""What is known of code objects, by address: the variables that its `for` loops bind."""
-
 # Who calls these may hold the frame's one dictionary of locals.
 _ASKING = frozenset({"locals", "vars", "exec", "eval", "dir"})
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
@@ -41,9 +38,7 @@ class Scope:
                 yield name, value
 
 
-def read_scopes(
-    frame: FrameType | None, is_user: Callable[[CodeType], bool], known: LoopVariables
-) -> Iterator[Scope]:
+def read_scopes(frame: FrameType | None, is_user: Callable[[CodeType], bool]) -> Iterator[Scope]:
     """Read the locals of the user frames from `frame` outward, then the globals, each once."""
     frames: list[FrameType] = []
     while frame is not None and len(frames) < MOST_FRAMES:
@@ -53,13 +48,13 @@ def read_scopes(
     modules = {id(one.f_globals): one for one in frames if _is_of_module(one)}
     for one in frames:
         if not _is_of_module(one):
-            yield Scope(read_locals(one), _loop_variables(one.f_code, known))
+            yield Scope(read_locals(one), _loop_variables(one.f_code))
     seen: set[int] = set()
     for one in frames:
         if id(one.f_globals) not in seen and type(one.f_globals) is dict:
             seen.add(id(one.f_globals))
             module = modules.get(id(one.f_globals))
-            loops = frozenset[str]() if module is None else _loop_variables(module.f_code, known)
+            loops = frozenset[str]() if module is None else _loop_variables(module.f_code)
             yield Scope(dict(one.f_globals), loops)
 
 
@@ -110,12 +105,10 @@ def _is_of_module(frame: FrameType) -> bool:
     return not frame.f_code.co_flags & CO_OPTIMIZED and frame.f_locals is frame.f_globals
 
 
-def _loop_variables(code: CodeType, known: LoopVariables) -> frozenset[str]:
-    entry = known.get(id(code))
-    if entry is None:
-        has_loop = dis.opmap["FOR_ITER"] in code.co_code[::2]
-        entry = known[id(code)] = (code, frozenset(_bound_by_loops(code) if has_loop else ()))
-    return entry[1]
+@lru_cache(1024)
+def _loop_variables(code: CodeType) -> frozenset[str]:
+    has_loop = dis.opmap["FOR_ITER"] in code.co_code[::2]
+    return frozenset(_bound_by_loops(code) if has_loop else ())
 
 
 def _bound_by_loops(code: CodeType) -> Iterator[str]:
