@@ -125,9 +125,9 @@ def test_an_operation_within_another_is_asked_first(core: ModuleType) -> None:
 def test_the_oldest_are_forgotten_and_counted(
     core: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = 1 << 19
+    most = 1 << 18
     if core.__name__.endswith("python"):
-        most = 1000  # as the half million of the other would take long
+        most = 1000  # as the quarter of a million of the other would take long
         monkeypatch.setattr("tracer.capture.core_in_python.made.MADE_MOST", most)
         monkeypatch.setattr("tracer.capture.core_in_python.made._COMPACTED", 300)
     watched = Watched(core)

@@ -102,7 +102,7 @@ static Place *find_place(Places *places, At at)
  * `shape` stands for shape and dtype of what it gave, as the last of these nodes did; 0 for not known. */
 typedef struct { uint64_t low, seq; uint32_t count, site, op, module, call, shape; } Made;
 typedef struct { Made *items; uint32_t room, start, used; } MadeLog;
-enum { MADE_MOST = 1 << 19, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 16, SHAPES_MOST = 1 << 16 };
+enum { MADE_MOST = 1 << 18, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 16, SHAPES_MOST = 1 << 16 };
 
 /* What was written to in place: where its elements are and which version that made; the newest only. */
 typedef struct { uint64_t seq; long long pointer, version; uint32_t how, site; } Written;

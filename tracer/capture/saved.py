@@ -24,6 +24,7 @@ _Names = tuple[tuple[tuple[str, str], ...], tuple[str, ...]]
 _NAMES: dict[Any, _Names] = {}
 _MOST_KEPT = 4096
 _KNOWN: dict[Any, SavedTensor] = {}
+_TOLD: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
 """What was said of ordinary tensors: of thousands that the nodes of a graph keep, few differ."""
 _ORDINARY = frozenset((Tensor, torch.nn.Parameter))
 _PLAIN = frozenset(
@@ -115,7 +116,10 @@ def plain_attributes(fn: Any, site_of: SiteOf) -> tuple[tuple[str, str], ...]:
     if not names:
         return ()
     values = [(name, _read(fn, name)) for name in names]
-    return tuple([(name, repr(value)[:_LONGEST]) for name, value in values if _is_plain(value)])
+    told = tuple([(name, repr(value)[:_LONGEST]) for name, value in values if _is_plain(value)])
+    if len(_TOLD) >= _MOST_KEPT:
+        _TOLD.clear()
+    return _TOLD.setdefault(told, told)  # of thousands of nodes that keep the same, one
 
 
 def _places_of(function: Any, site_of: SiteOf) -> Iterator[tuple[str, str]]:

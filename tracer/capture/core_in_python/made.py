@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 
-MADE_MOST = 1 << 19
+MADE_MOST = 1 << 18
 _NESTED_MOST = 16
 _COMPACTED = 1 << 16
 
