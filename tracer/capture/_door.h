@@ -158,7 +158,6 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-
 static int call_method(PyObject *object, PyObject *name)
 {
     PyObject *done = call0(object, name);

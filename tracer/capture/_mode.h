@@ -228,9 +228,8 @@ static PyObject *mode_run(Mode *self, PyObject *known_as, PyObject *function, Py
         op = find_op(self, known_as);
     }
     if (!op) return hand_over_fault(self->fault) == 0 ? PyObject_Call(function, args, kwargs) : NULL;
-    PyObject *result = op->action == IGNORE ? PyObject_Call(function, args, kwargs)
-                       : op->action == GET_GRAD ? PyObject_Call(function, args, kwargs)
-                                                : run_recorded(self, op, function, args, kwargs);
+    int is_unseen = op->action == IGNORE || op->action == GET_GRAD;
+    PyObject *result = is_unseen ? PyObject_Call(function, args, kwargs) : run_recorded(self, op, function, args, kwargs);
     if (op->action == GET_GRAD && result == Py_None && PyTuple_Size(args))
         result = tell_of_none(self, known_as, PyTuple_GetItem(args, 0), result);
     Py_DECREF((PyObject *)op);

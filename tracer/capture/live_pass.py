@@ -244,11 +244,10 @@ class LivePass:
         self._pushed = self.state.guarded = 0  # the engine itself restores the modes of a node
         for probe in self.state.unsettled:
             probe.settle()
+        unended = self.state.open
         if self.failed_at is None:  # no hook raised
-            self.failed_at = max(
-                self.state.open, key=lambda node: self.state.open[node].order, default=None
-            )
-        for probe in self.state.open.values():
+            self.failed_at = max(unended, key=lambda node: unended[node].order, default=None)
+        for probe in unended.values():
             probe.abandon()
         if self.made is not None:
             self.made.ends()
