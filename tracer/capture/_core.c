@@ -226,10 +226,12 @@ static PyObject *leaf_probe_type, *node_probe_type;
 
 static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
 {
-    Sink *sinks = realloc(probe->sinks, (probe->n_sinks + 1) * sizeof *sinks);
+    uint32_t count = probe->sinks ? probe->sinks->count : 0;
+    Sinks *sinks = realloc(probe->sinks, sizeof *sinks + (count + 1) * sizeof *sinks->each);
     if (!sinks) { PyErr_NoMemory(); return -1; }
     probe->sinks = sinks;
-    sinks[probe->n_sinks++] = (Sink){slot, Py_NewRef((PyObject *)leaf), &leaf->sent};
+    sinks->each[count] = (Sink){slot, Py_NewRef((PyObject *)leaf), &leaf->sent};
+    sinks->count = count + 1;
     return 0;
 }
 

@@ -14,11 +14,30 @@ typedef struct {
     int guarded;           /* a function mode is active while the engine runs */
     int closed;
     PyObject *key;         /* of its probes in dicts of hooks: nested passes meet in the same ones */
-    struct NodeProbe *open; /* those begun and not ended, the newest first; borrowed */
-    Buffer spare[2];       /* room that probes have used and others can use again */
+    struct Run *open;      /* those begun and not ended, the newest first; borrowed */
+    struct Run *idle;      /* one that a probe has used and another can use again */
+    Buffer spare;          /* and room */
     PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
     PyObject *made;        /* made(node, low, high): a node made these nodes; None where none can be made */
 } PassState;
+
+/* What is known of a node while it runs: few do at a time, and a pass has a probe for each there is. */
+typedef struct Run {
+    struct NodeProbe *probe;
+    struct Run *newer, *older; /* among those that are open */
+    int is_open;
+    uint32_t order, n_received;
+    uint64_t seq;
+    int64_t begin;
+    long long low;         /* the next node's sequence number, where nodes can be made */
+    Buffer received;
+} Run;
+
+static void free_run(Run *run)
+{
+    if (run) free(run->received.data);
+    free(run);
+}
 
 static int state_traverse(PassState *self, visitproc visit, void *arg)
 {
@@ -44,29 +63,9 @@ static int state_clear(PassState *self)
 
 static void state_dealloc(PassState *self)
 {
-    for (int i = 0; i < 2; i++) free(self->spare[i].data);
+    free_run(self->idle);
+    free(self->spare.data);
     free_object((PyObject *)self, (inquiry)state_clear);
-}
-
-/* A buffer to fill, and to give back. */
-static Buffer take_room(PassState *self)
-{
-    for (int i = 0; i < 2; i++)
-        if (self->spare[i].data) {
-            Buffer taken = self->spare[i];
-            self->spare[i] = (Buffer){0};
-            taken.used = 0;
-            return taken;
-        }
-    return (Buffer){0};
-}
-
-static void give_room(PassState *self, Buffer *buffer)
-{
-    for (int i = 0; i < 2 && buffer->data; i++)
-        if (!self->spare[i].data) { self->spare[i] = *buffer; *buffer = (Buffer){0}; }
-    free(buffer->data);
-    *buffer = (Buffer){0};
 }
 
 static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, PyObject *claim, PyObject *fault)
@@ -79,7 +78,7 @@ static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, Py
     self->fault = Py_NewRef(fault);
     self->id = id;
     self->task = -1;
-    self->key = PyLong_FromLongLong(-(long long)id);
+    self->key = PyUnicode_FromFormat("tracer pass %u", id); /* tables whose keys are strings are smaller */
     self->unsettled = PyList_New(0);
     if (!self->key || !self->unsettled) Py_CLEAR(self);
     return self;
@@ -167,54 +166,68 @@ static int hand_over_fault(PyObject *fault)
 
 /* A slot whose gradient goes to a leaf: the probe there takes the entry as its own reading. */
 typedef struct { uint32_t slot; PyObject *probe; Buffer *sent; } Sink;
+typedef struct { uint32_t count; Sink each[]; } Sinks;
 
 typedef struct NodeProbe {
     PyObject_HEAD
     PassState *state;
     uint32_t node;
-    struct NodeProbe *newer, *older; /* among those that are open */
-    int is_open;
-    PyObject *same;        /* bytes: per input, 1 where it receives just what one edge sent */
     int reuse;             /* no user code between: what was received is unchanged, what is returned fits */
+    PyObject *same;        /* bytes: per input, 1 where it receives just what one edge sent */
     PyObject *begun;       /* begun(): called before a custom Function runs, or None */
     PyObject *ended;
-    /* while the node runs */
-    uint64_t seq;
-    int64_t begin;
-    long long low;         /* the next node's sequence number, where nodes can be made */
-    uint32_t order, n_received;
-    Buffer received;
-    Sink *sinks;
-    uint32_t n_sinks;
+    Run *run;              /* NULL where it does not run */
+    Sinks *sinks;          /* or NULL */
     uint64_t loose;        /* bit i: slot i leads nowhere, so that the structure does not know its metadata */
 } NodeProbe;
 
-static void open_probe(NodeProbe *self)
+/* Begin a run, or begin the one that did not end anew. */
+static Run *begin_run(NodeProbe *self)
 {
-    if (self->is_open) return;
-    self->is_open = 1;
-    self->newer = NULL;
-    self->older = self->state->open;
-    if (self->older) self->older->newer = self;
-    self->state->open = self;
+    PassState *state = self->state;
+    if (!self->run) {
+        self->run = state->idle ? state->idle : calloc(1, sizeof *self->run);
+        state->idle = NULL;
+    }
+    if (!self->run) { PyErr_NoMemory(); return NULL; }
+    self->run->probe = self;
+    self->run->received.used = 0;
+    return self->run;
+}
+
+static void end_run(NodeProbe *self)
+{
+    if (self->state->idle) free_run(self->run); else self->state->idle = self->run;
+    self->run = NULL;
+}
+
+static void open_run(Run *run)
+{
+    if (run->is_open) return;
+    PassState *state = run->probe->state;
+    run->is_open = 1;
+    run->newer = NULL;
+    run->older = state->open;
+    if (run->older) run->older->newer = run;
+    state->open = run;
 }
 
 /* Whether it was open. */
-static int close_probe(NodeProbe *self)
+static int close_run(Run *run)
 {
-    if (!self->is_open) return 0;
-    self->is_open = 0;
-    if (self->older) self->older->newer = self->newer;
-    if (self->newer) self->newer->older = self->older; else self->state->open = self->older;
+    if (!run || !run->is_open) return 0;
+    run->is_open = 0;
+    if (run->older) run->older->newer = run->newer;
+    if (run->newer) run->newer->older = run->older; else run->probe->state->open = run->older;
     return 1;
 }
 
 static PyObject *state_open(PassState *self, void *unused)
 {
     PyObject *probes = PyDict_New();
-    for (NodeProbe *probe = self->open; probes && probe; probe = probe->older) {
-        PyObject *number = PyLong_FromUnsignedLong(probe->node);
-        if (!number || PyDict_SetItem(probes, number, (PyObject *)probe) < 0) Py_CLEAR(probes);
+    for (Run *run = self->open; probes && run; run = run->older) {
+        PyObject *number = PyLong_FromUnsignedLong(run->probe->node);
+        if (!number || PyDict_SetItem(probes, number, (PyObject *)run->probe) < 0) Py_CLEAR(probes);
         Py_XDECREF(number);
     }
     return probes;
@@ -222,20 +235,21 @@ static PyObject *state_open(PassState *self, void *unused)
 
 static int probe_clear(NodeProbe *self)
 {
-    if (self->state) close_probe(self);
+    close_run(self->run);
+    free_run(self->run);
+    self->run = NULL;
     Py_CLEAR(self->state);
     Py_CLEAR(self->same);
     Py_CLEAR(self->begun);
     Py_CLEAR(self->ended);
-    while (self->n_sinks) Py_DECREF(self->sinks[--self->n_sinks].probe);
+    while (self->sinks && self->sinks->count) Py_DECREF(self->sinks->each[--self->sinks->count].probe);
+    free(self->sinks);
+    self->sinks = NULL;
     return 0;
 }
 
 static void probe_dealloc(NodeProbe *self)
 {
-    probe_clear(self);
-    free(self->sinks);
-    free(self->received.data);
     free_uncollected((PyObject *)self, (inquiry)probe_clear);
 }
 
@@ -295,8 +309,8 @@ static int tell_made(NodeProbe *self)
 {
     long long high = call_int(sequence_fn);
     if (high == -1) return -1;
-    if (high == self->low) return 0;
-    PyObject *done = PyObject_CallFunction(self->state->made, "ILL", self->node, self->low, high);
+    if (high == self->run->low) return 0;
+    PyObject *done = PyObject_CallFunction(self->state->made, "ILL", self->node, self->run->low, high);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
@@ -307,41 +321,42 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
     Tape *tape = state->tape;
     const char *same = PyBytes_AsString(self->same);
     if (!same || !gradients || PyTuple_Size(gradients) < 0) return -1;
-    if (!self->received.data) self->received = take_room(state);
-    self->received.used = 0;
-    self->n_received = (uint32_t)PyTuple_Size(gradients);
+    Run *run = begin_run(self);
+    if (!run) return -1;
+    run->n_received = (uint32_t)PyTuple_Size(gradients);
     uint32_t known = (uint32_t)PyBytes_Size(self->same);
-    for (uint32_t i = 0; i < self->n_received; i++) {
+    for (uint32_t i = 0; i < run->n_received; i++) {
         PyObject *gradient = PyTuple_GetItem(gradients, i);
         if (i < known && same[i] && gradient != Py_None) {
-            PUT(&self->received, uint8_t, ENTRY_SAME);
-        } else if (put_gradient(self, &self->received, gradient, self->reuse) < 0) {
+            PUT(&run->received, uint8_t, ENTRY_SAME);
+        } else if (put_gradient(self, &run->received, gradient, self->reuse) < 0) {
             return -1;
         }
     }
-    open_probe(self);
-    self->seq = ++tape->seq;
-    self->order = ++state->order;
+    open_run(run);
+    run->seq = ++tape->seq;
+    run->order = ++state->order;
     state->node_count++;
-    if (makes_nodes(state) && (self->low = call_int(sequence_fn)) == -1) return -1;
-    self->begin = clock_ns();
+    if (makes_nodes(state) && (run->low = call_int(sequence_fn)) == -1) return -1;
+    run->begin = clock_ns();
     return self->begun ? call_quietly(self->begun) : 0;
 }
 
 static int probe_write(NodeProbe *self, int64_t end, uint32_t n_returned, Buffer *returned)
 {
     Tape *tape = self->state->tape;
+    Run *run = self->run;
     Buffer *out = &tape->frames;
     Py_ssize_t start = out->used;
-    uint32_t length = (uint32_t)(HEADER + 24 + self->received.used + (returned ? returned->used : 0));
+    uint32_t length = (uint32_t)(HEADER + 24 + run->received.used + (returned ? returned->used : 0));
     if (reserve(out, length) < 0) return -1;
-    put_header(out, length, KIND_NODE, tape_thread(tape), self->state->id, self->seq, self->begin - tape->origin);
+    put_header(out, length, KIND_NODE, tape_thread(tape), self->state->id, run->seq, run->begin - tape->origin);
     PUT(out, uint32_t, self->node);
-    PUT(out, uint32_t, self->order);
+    PUT(out, uint32_t, run->order);
     PUT(out, int64_t, end);
-    PUT(out, uint32_t, self->n_received);
+    PUT(out, uint32_t, run->n_received);
     PUT(out, uint32_t, n_returned);
-    put(out, self->received.data, self->received.used);
+    put(out, run->received.data, run->received.used);
     if (returned) put(out, returned->data, returned->used);
     if (out->used - start != length) { PyErr_SetString(PyExc_SystemError, "frame length"); return -1; }
     return 0;
@@ -351,13 +366,16 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
 {
     Tape *tape = self->state->tape;
     int64_t end = clock_ns() - tape->origin;
-    if (!close_probe(self)) return 0;
+    if (!close_run(self->run)) return 0;
     if (self->ended && call_quietly(self->ended) < 0) return -1;
     if (makes_nodes(self->state) && tell_made(self) < 0) return -1;
     if (!inputs || !outputs) return -1;
     Py_ssize_t count = PyTuple_Size(inputs), arrived = PyTuple_Size(outputs);
     if (count < 0 || arrived < 0) return -1;
-    Buffer returned = take_room(self->state);
+    PassState *state = self->state;
+    Buffer returned = state->spare;
+    returned.used = 0;
+    state->spare = (Buffer){0};
     int failed = 0;
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
         PyObject *gradient = PyTuple_GetItem(inputs, i);
@@ -371,16 +389,18 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
         } else {
             int is_loose = i < 64 && self->loose >> i & 1;
             failed = put_gradient(self, &returned, gradient, self->reuse && !is_loose) < 0;
-            for (uint32_t n = 0; n < self->n_sinks && !failed; n++)
-                if (self->sinks[n].slot == (uint32_t)i) {
-                    self->sinks[n].sent->used = 0;
-                    failed = put(self->sinks[n].sent, returned.data + start, returned.used - start) < 0;
-                }
+            for (uint32_t n = 0; self->sinks && n < self->sinks->count && !failed; n++) {
+                Sink *sink = &self->sinks->each[n];
+                if (sink->slot != (uint32_t)i) continue;
+                sink->sent->used = 0;
+                failed = put(sink->sent, returned.data + start, returned.used - start) < 0;
+            }
         }
     }
     if (!failed) failed = probe_write(self, end, (uint32_t)count, &returned) < 0;
-    give_room(self->state, &returned);
-    give_room(self->state, &self->received);
+    free(state->spare.data);
+    state->spare = returned;
+    end_run(self);
     return failed ? -1 : 0;
 }
 
@@ -407,7 +427,7 @@ static PyObject *probe_call(NodeProbe *self, PyObject *args, PyObject *kwargs)
 /* For a node that raised: its frame, with no end. */
 static PyObject *probe_abandon(NodeProbe *self, PyObject *unused)
 {
-    if (probe_write(self, -1, 0, NULL) < 0) return NULL;
+    if (self->run && probe_write(self, -1, 0, NULL) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -417,15 +437,23 @@ static PyMethodDef probe_methods[] = {
 };
 static PyMemberDef probe_members[] = {
     {"node", T_UINT, offsetof(NodeProbe, node), READONLY, NULL},
-    {"order", T_UINT, offsetof(NodeProbe, order), READONLY, NULL},
     {"same", T_OBJECT_EX, offsetof(NodeProbe, same), 0, NULL},
     {"reuse", T_INT, offsetof(NodeProbe, reuse), 0, NULL},
+    {NULL},
+};
+static PyObject *probe_order(NodeProbe *self, void *unused)
+{
+    return PyLong_FromUnsignedLong(self->run ? self->run->order : 0);
+}
+
+static PyGetSetDef probe_getset[] = {
+    {"order", (getter)probe_order, NULL, "As which node of its pass it runs; 0 where it does not.", NULL},
     {NULL},
 };
 static PyType_Slot probe_slots[] = {
     {Py_tp_doc, "NodeProbe(state, node, same, reuse, begun, ended): prehook and posthook of one node."},
     {Py_tp_new, probe_new}, {Py_tp_dealloc, probe_dealloc}, {Py_tp_call, probe_call},
-    {Py_tp_methods, probe_methods}, {Py_tp_members, probe_members}, {0, NULL},
+    {Py_tp_methods, probe_methods}, {Py_tp_members, probe_members}, {Py_tp_getset, probe_getset}, {0, NULL},
 };
 static PyType_Spec probe_spec = {
     "tracer.capture._core.NodeProbe", sizeof(NodeProbe), 0, Py_TPFLAGS_DEFAULT, probe_slots};

@@ -122,6 +122,7 @@ typedef struct {
     PyObject *fault;
     Book *book;
     PyObject *shapes;      /* dict: code and shape, as bytes -> number from 1 */
+    PyObject *metas;       /* dict: metadata of a node's inputs -> the same, as all such nodes have it */
     PyObject *kept;        /* what is known of results that lost their history: KEPT_... */
     uint32_t stepping;     /* while an optimizer steps: its name, as a string id */
     struct {
@@ -154,12 +155,14 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
     Py_VISIT(self->plain);
     Py_VISIT(self->fault);
     Py_VISIT(self->shapes);
+    Py_VISIT(self->metas);
     return 0;
 }
 
 static int mode_clear(Mode *self)
 {
     Py_CLEAR(self->shapes);
+    Py_CLEAR(self->metas);
     Py_CLEAR(self->tape);
     Py_CLEAR(self->book);
     Py_CLEAR(self->kept);
@@ -196,6 +199,7 @@ static PyObject *mode_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->tape = (Tape *)Py_NewRef(tape);
     self->ops = PyDict_New();
     self->shapes = PyDict_New();
+    self->metas = PyDict_New();
     self->describe = Py_NewRef(describe);
     self->is_user = Py_NewRef(is_user);
     self->site = Py_NewRef(site);

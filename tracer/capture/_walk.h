@@ -26,8 +26,8 @@ static PyObject *new_hook_dict(void)
 }
 
 /* Stands in for `torch.autograd.function._HookMixin._register_hook`, which is asked for the dict that a
- * hook goes to and for what `register_hook` returns: for our probes the dict itself. Torch counts its keys
- * from 0, so those under 0 are no one's, and no number is taken from the user's hooks. */
+ * hook goes to and for what `register_hook` returns: for our probes the dict itself. Torch numbers its
+ * keys, so a string is no one's, and no number is taken from the user's hooks. */
 static PyObject *register_hook(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
     if (given != 2) { PyErr_SetString(PyExc_TypeError, "_register_hook(backward_hooks, hook)"); return NULL; }
@@ -93,6 +93,18 @@ static PyObject *read_metas(PyObject *fn, Py_ssize_t *count)
     }
     Py_DECREF(metas);
     return flat;
+}
+
+/* The same metadata as other nodes have, if any have it; takes the reference. */
+static PyObject *shared_metas(Mode *mode, PyObject *metas)
+{
+    PyObject *shared = metas ? Py_XNewRef(PyDict_GetItemWithError(mode->metas, metas)) : NULL;
+    if (!shared && metas && !PyErr_Occurred()) {
+        if (PyDict_Size(mode->metas) >= SHAPES_MOST) PyDict_Clear(mode->metas);
+        if (PyDict_SetItem(mode->metas, metas, metas) == 0) shared = Py_NewRef(metas);
+    }
+    Py_XDECREF(metas);
+    return shared;
 }
 
 /* Where a node is numbered: a table by identity, as long as the list of nodes holds them. */
@@ -196,7 +208,7 @@ static PyObject *signature_of(Mode *mode, PyObject *signatures, PyObject *fn, Ma
         PyObject *known = brief ? PyDict_GetItemWithError(signatures, brief) : NULL;
         if (known || PyErr_Occurred()) { Py_XDECREF(brief); *inputs = 1; return Py_XNewRef(known); }
     }
-    PyObject *metas = read_metas(fn, inputs), *key = NULL;
+    PyObject *metas = shared_metas(mode, read_metas(fn, inputs)), *key = NULL;
     if (metas && brief && is_of_shape(mode, metas, made->shape)) key = Py_NewRef(brief);
     else if (metas && made) key = Py_BuildValue("OOIII", type, metas, made->site, made->op, made->module);
     else if (metas) key = Py_BuildValue("OO", type, metas);
@@ -214,6 +226,44 @@ static PyObject *signature_of_leaf(PyObject *signatures, PyObject *variable)
     return number_for(signatures, shape ? Py_BuildValue("iN", view.code, shape) : NULL);
 }
 
+/* A node's inputs among those of all nodes. What was not made in sight may have hooks that nobody saw being
+ * registered. */
+typedef struct { uint32_t first, count; int is_in_sight; } Inputs;
+
+/* Per node, bytes with a 1 for each input that receives just what one edge sends: one with two edges, or that
+ * a root's gradient goes to, receives a sum. Those of a single input are Python's own, which all share. */
+static PyObject *same_flags(const Inputs *inputs, Py_ssize_t size, uint32_t total, const Buffer *links, const Buffer *rooted)
+{
+    unsigned char *edges_into = calloc((size_t)total + 1, 1); /* 2 for two and more */
+    PyObject *same = edges_into ? PyList_New(size) : PyErr_NoMemory();
+    const char *at = links->data, *end = at + links->used;
+    while (same && at < end) {
+        uint32_t edges;
+        memcpy(&edges, at, sizeof edges);
+        at += sizeof edges;
+        for (uint32_t k = 0; k < edges; k++, at += 8) {
+            int32_t link[2];
+            memcpy(link, at, sizeof link);
+            if (link[0] < 0 || (uint32_t)link[1] >= inputs[link[0]].count) continue;
+            unsigned char *into = &edges_into[inputs[link[0]].first + link[1]];
+            *into += *into < 2;
+        }
+    }
+    for (Py_ssize_t i = 0; same && i + 8 <= rooted->used; i += 8) {
+        int32_t root[2];
+        memcpy(root, rooted->data + i, sizeof root);
+        if ((uint32_t)root[1] < inputs[root[0]].count) edges_into[inputs[root[0]].first + root[1]] = 2;
+    }
+    for (Py_ssize_t i = 0; same && i < size; i++) {
+        unsigned char *flags = edges_into + inputs[i].first;
+        for (uint32_t k = 0; k < inputs[i].count; k++) flags[k] = inputs[i].is_in_sight && flags[k] == 1;
+        PyObject *bytes = PyBytes_FromStringAndSize((char *)flags, inputs[i].count);
+        if (!bytes || PyList_SetItem(same, i, bytes) < 0) Py_CLEAR(same);
+    }
+    free(edges_into);
+    return same;
+}
+
 /* walk(mode, roots, signatures, hides=False): roots is a list of (node, input_nr); with `hides` the collector
  * does not see the nodes until `let_go` or `detach` lets go of them. Returns
  * (nodes, roots as bytes, links as bytes, signatures as bytes, sequence numbers as a list,
@@ -227,9 +277,8 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
     int hides = 0;
     if (!PyArg_ParseTuple(args, "OO!O!|p", &mode, &PyList_Type, &roots, &PyDict_Type, &signatures, &hides)) return NULL;
     Walking w = {PyList_New(0), NULL, 0, hides, {0}};
-    PyObject *leaves = PyList_New(0), *numbers = PyList_New(0), *same = PyList_New(0), *result = NULL;
-    Buffer rooted = {0}, signed_by = {0};
-    uint32_t *counts = NULL;
+    PyObject *leaves = PyList_New(0), *numbers = PyList_New(0), *same = NULL, *result = NULL;
+    Buffer rooted = {0}, signed_by = {0}, inputs_of = {0};
     for (Py_ssize_t i = 0; i < PyList_Size(roots); i++) {
         PyObject *pair = PyList_GetItem(roots, i);
         long number = number_of(&w, PyTuple_GetItem(pair, 0));
@@ -237,6 +286,7 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
         if (number < 0 || put(&rooted, root, sizeof root) < 0) goto done;
     }
     int own = tape_thread(mode->tape);
+    uint32_t total = 0;
     for (Py_ssize_t i = 0; i < PyList_Size(w.fns); i++) { /* grows as it is walked */
         PyObject *fn = PyList_GetItem(w.fns, i);
         if (walk_node(&w, fn) < 0) goto done;
@@ -265,47 +315,12 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
         uint32_t id = (uint32_t)PyLong_AsUnsignedLong(signature);
         Py_DECREF(signature);
         if (put(&signed_by, &id, sizeof id) < 0) goto done;
-        /* 1 for each input while none is known to receive more than one edge; 0 if not made in sight,
-         * as it may then have hooks that nobody saw being registered */
-        PyObject *flags = PyBytes_FromStringAndSize(NULL, inputs);
-        if (!flags) goto done;
-        memset(PyBytes_AsString(flags), made || sequence_nr == UINT64_MAX ? 1 : 0, inputs);
-        int failed = PyList_Append(same, flags) < 0;
-        Py_DECREF(flags);
-        if (failed) goto done;
+        Inputs seen = {total, (uint32_t)inputs, made || sequence_nr == UINT64_MAX};
+        if (put(&inputs_of, &seen, sizeof seen) < 0) goto done;
+        total += (uint32_t)inputs;
     }
-    /* an input with two edges, or that a root's gradient goes to, receives a sum */
-    Py_ssize_t total = 0, size = PyList_Size(w.fns);
-    Py_ssize_t *first = malloc((size + 1) * sizeof *first);
-    if (!first) { PyErr_NoMemory(); goto done; }
-    for (Py_ssize_t i = 0; i < size; i++) {
-        first[i] = total;
-        total += PyBytes_Size(PyList_GetItem(same, i));
-    }
-    first[size] = total;
-    counts = calloc(total + 1, sizeof *counts);
-    if (!counts) { free(first); PyErr_NoMemory(); goto done; }
-    const char *at = w.links.data, *end = at + w.links.used;
-    while (at < end) {
-        uint32_t edges;
-        memcpy(&edges, at, sizeof edges);
-        at += sizeof edges;
-        for (uint32_t k = 0; k < edges; k++, at += 8) {
-            int32_t link[2];
-            memcpy(link, at, sizeof link);
-            if (link[0] >= 0 && first[link[0]] + link[1] < first[link[0] + 1]) counts[first[link[0]] + link[1]]++;
-        }
-    }
-    for (Py_ssize_t i = 0; i + 8 <= rooted.used; i += 8) {
-        int32_t root[2];
-        memcpy(root, rooted.data + i, sizeof root);
-        if (first[root[0]] + root[1] < first[root[0] + 1]) counts[first[root[0]] + root[1]] = 2;
-    }
-    for (Py_ssize_t i = 0; i < size; i++) {
-        char *flags = PyBytes_AsString(PyList_GetItem(same, i));
-        for (Py_ssize_t k = first[i]; k < first[i + 1]; k++) flags[k - first[i]] &= counts[k] == 1;
-    }
-    free(first);
+    same = same_flags((Inputs *)inputs_of.data, PyList_Size(w.fns), total, &w.links, &rooted);
+    if (!same) goto done;
     result = Py_BuildValue("Oy#y#y#OOO", w.fns, rooted.data ? rooted.data : "", rooted.used, w.links.data,
                            w.links.used, signed_by.data, signed_by.used, numbers, leaves, same);
 done:
@@ -323,7 +338,7 @@ done:
     free(w.links.data);
     free(rooted.data);
     free(signed_by.data);
-    free(counts);
+    free(inputs_of.data);
     return result;
 }
 

@@ -71,7 +71,7 @@ def _tell(token: None, registered: Any, error: BaseException | None) -> None:
 torch_register_hook = Around(_HookMixin._register_hook, lambda args, kwargs: None, _tell)
 
 
-class HookDict(dict[int, Any]):
+class HookDict(dict[Any, Any]):
     """What holds the hooks of a node that we were the first to put one on.
 
     Made and freed in a third of an OrderedDict's time, and `RemovableHandle` can refer to it weakly

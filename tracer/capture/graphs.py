@@ -12,8 +12,9 @@ from torch import Tensor
 from tracer.capture import structure
 from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
+from tracer.capture.packed import Origin, PackedGraph
 from tracer.records.collection import no_collection
-from tracer.records.graph import Graph, NodeKind
+from tracer.records.graph import NodeKind
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -39,13 +40,13 @@ class GraphBook:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.by_structure: dict[_Key, Graph] = {}
-        self.plain: dict[_Key, Graph] = {}
+        self.by_structure: dict[_Key, PackedGraph] = {}
+        self.plain: dict[_Key, PackedGraph] = {}
         self.signatures: dict[Any, int] = {}
         self._custom: dict[int, bytes] = {}
         self._count = self._nodes = self._forgotten = 0
 
-    def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
+    def graph_of(self, walk: structure.Walk, leaves: Leaves) -> PackedGraph:
         """The graph with the structure of this walk."""
         names = tuple([state.name for _leaf, state in leaves.values()])
         key = (walk.signatures, walk.links, walk.roots, names)
@@ -95,27 +96,25 @@ class GraphBook:
         self.by_structure.update(graphs)
         self.plain.clear()
 
-    def custom_nodes(self, graph: Graph) -> bytes:
+    def custom_nodes(self, graph: PackedGraph) -> bytes:
         """A 1 for each node that runs user code, and else a 0."""
         flags = self._custom.get(graph.id)
         if flags is None:
-            flags = bytes(node.kind is NodeKind.CUSTOM for node in graph.nodes)
-            self._custom[graph.id] = flags
+            flags = self._custom[graph.id] = graph.nodes.are(NodeKind.CUSTOM)
         return flags
 
-    def _read(self, walk: structure.Walk, leaves: Leaves) -> Graph:
+    def _read(self, walk: structure.Walk, leaves: Leaves) -> PackedGraph:
         self._count += 1
         origins = self.origins_of(walk)
         for number, (_leaf, state) in leaves.items():
             name = self._session.leaf_name(state)
-            origins[number] = structure.Origin(variables=(name,) if name else ())
+            origins[number] = Origin(variables=(name,) if name else ())
         self._name_held(walk, origins)
-        metas = [structure.output_metas(fn) for fn in walk.fns]
         return structure.read_graph(
-            walk, origins, metas, graph_id=self._count, site_of=self._session.defined_at
+            walk, origins, graph_id=self._count, site_of=self._session.defined_at
         )
 
-    def _name_held(self, walk: structure.Walk, origins: list[structure.Origin]) -> None:
+    def _name_held(self, walk: structure.Walk, origins: list[Origin]) -> None:
         """Name what no line bound to a name (`return x * 2`) by the variable that holds it now."""
         is_user = self._session.sites.is_user
         held = names_held(walk.fns, sys._getframe(), is_user)
@@ -123,11 +122,11 @@ class GraphBook:
             if not origins[number].variables:
                 origins[number] = replace(origins[number], variables=(name,))
 
-    def origins_of(self, walk: structure.Walk) -> list[structure.Origin]:
+    def origins_of(self, walk: structure.Walk) -> list[Origin]:
         """What is known of how each node of a walk was made."""
         under_way = self._session.sites.loops_under_way(sys._getframe())
         made_by = self._session.made_by
-        known: dict[Any, structure.Origin] = {None: structure.Origin()}
+        known: dict[Any, Origin] = {None: Origin()}
         origins = []
         for sequence_nr in walk.sequence_nrs:
             made = made_by(sequence_nr)
@@ -139,12 +138,12 @@ class GraphBook:
         _name_outputs_only(walk, origins)
         return origins
 
-    def _origin(self, run: Any, under_way: set[tuple[str, int]]) -> structure.Origin:
+    def _origin(self, run: Any, under_way: set[tuple[str, int]]) -> Origin:
         session = self._session
         site_id, op, module, call = run
         site, note = session.recorder.site(site_id), session.second_order.note(op)
         names = site.targets if site is not None and not note else ()
-        return structure.Origin(
+        return Origin(
             site, session.op_name(op), session.modules.ref(module), call, names, note,
             session.loops.at(site, call, under_way),
         )  # fmt: skip
@@ -154,7 +153,7 @@ def _renumbered(signed: bytes, anew: dict[int, int]) -> bytes:
     return array("I", [anew[number] for number in memoryview(signed).cast("I")]).tobytes()
 
 
-def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) -> None:
+def _name_outputs_only(walk: structure.Walk, origins: list[Origin]) -> None:
     """Keep the names an expression was bound to only on the last node that it made.
 
     `y = layer_norm(x)` makes several nodes; what `y` names is the output of the newest.
@@ -167,7 +166,7 @@ def _name_outputs_only(walk: structure.Walk, origins: list[structure.Origin]) ->
             if held is None or walk.sequence_nrs[number] > walk.sequence_nrs[held]:
                 newest[key] = number
     kept = set(newest.values())
-    without: dict[int, structure.Origin] = {}
+    without: dict[int, Origin] = {}
     for number, origin in enumerate(origins):
         if origin.site is not None and origin.variables and number not in kept:
             unnamed = without.get(id(origin))

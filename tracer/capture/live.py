@@ -15,17 +15,10 @@ from torch import Tensor
 from tracer.capture.deep import make_room
 from tracer.capture.held import names_held
 from tracer.capture.names import find_names
+from tracer.capture.packed import Origin
 from tracer.capture.session import Session
 from tracer.capture.sites import SiteTable
-from tracer.capture.structure import (
-    Fn,
-    Origin,
-    Walk,
-    output_metas,
-    pack_links,
-    read_graph,
-    root_edges,
-)
+from tracer.capture.structure import Fn, Walk, pack_links, read_graph, root_edges
 from tracer.records.collection import no_collection
 from tracer.records.graph import Graph
 
@@ -43,10 +36,9 @@ def walk_graph(outputs: Sequence[object]) -> Graph:
         make_room(len(walk.fns))
         sites = Session.active.sites if Session.active is not None else SiteTable()
         origins = _origins(walk, sites, sys._getframe())
-        metas = [output_metas(fn) for fn in walk.fns]
         return read_graph(
-            walk, origins, metas, graph_id=1, site_of=lambda function: _defined_at(sites, function)
-        )
+            walk, origins, graph_id=1, site_of=lambda function: _defined_at(sites, function)
+        ).unpack()
 
 
 def _tensors_in(values: Iterable[object]) -> Iterable[Tensor]:

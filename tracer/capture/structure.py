@@ -13,19 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from tracer.capture.packed import Origin, PackedEdges, PackedGraph, PackedNodes, Sort
 from tracer.capture.readings import is_leaf, node_behind
 from tracer.capture.saved import SiteOf, plain_attributes, saved_tensors
-from tracer.records.graph import (
-    Edge,
-    Graph,
-    ModuleRef,
-    Node,
-    NodeKind,
-    Root,
-    Site,
-)
-from tracer.records.quick import maker
+from tracer.records.graph import NodeKind, Root
 from tracer.records.tensors import TensorMeta
+
+_TOLD_AT_ONCE = 1024
 
 Fn = Any  # torch.autograd.graph.Node is an ABC that the real nodes only pretend to subclass
 
@@ -51,22 +45,6 @@ class Walk:
     def root_records(self) -> tuple[Root, ...]:
         """The roots as records."""
         return tuple(Root(*pair) for pair in struct.iter_unpack("<ii", self.roots))
-
-    def edge_records(self) -> tuple[Edge, ...]:
-        """The edges as records, by source and slot."""
-        edges = []
-        numbers = struct.unpack(f"<{len(self.links) // 4}i", self.links)
-        at = 0
-        for source in range(len(self.fns)):
-            first, at = at + 1, at + 1 + 2 * numbers[at]
-            for place in range(first, at, 2):
-                target = numbers[place]
-                if target >= 0:
-                    edges.append(_edge(source, (place - first) // 2, target, numbers[place + 1]))
-        return tuple(edges)
-
-
-_edge, _node = maker(Edge), maker(Node)
 
 
 def pack_links(links: Iterable[Sequence[tuple[int, int]]]) -> bytes:
@@ -106,20 +84,6 @@ def _accumulate_grad(leaf: Tensor) -> Fn:
         fn = leaf.view_as(leaf).grad_fn or leaf.clone().grad_fn
     targets = fn.next_functions if fn is not None else ()
     return next((target for target, _ in targets if hasattr(target, "variable")), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What is known of how a node was made: site, operation, module, call number, names, what else
-    there is to say of it, and where the loops around it stood."""
-
-    site: Site | None = None
-    op: str = ""
-    module: ModuleRef | None = None
-    call: int = 1
-    variables: tuple[str, ...] = ()
-    note: str = ""
-    loops: tuple[tuple[str, str], ...] = ()
 
 
 def output_metas(fn: Fn) -> tuple[TensorMeta | None, ...]:
@@ -170,60 +134,47 @@ def node_kind(fn: Fn, name: str) -> NodeKind:
 
 def read_graph(
     found: Walk,
-    origins: Sequence[Origin],
-    metas: Sequence[tuple[TensorMeta | None, ...]],
+    origins: Iterable[Origin],
     *,
     graph_id: int,
     site_of: SiteOf,
-) -> Graph:
+) -> PackedGraph:
     """Make the record of a structure seen for the first time."""
-    nodes = []
-    told = _Told()
-    for number, (fn, origin) in enumerate(zip(found.fns, origins, strict=True)):
+    nodes, told = PackedNodes(), _Told()
+    for fn, origin, sequence_nr in zip(found.fns, origins, found.sequence_nrs, strict=True):
         name = node_name(fn)
-        kind = node_kind(fn, name)
-        nodes.append(
-            _node(
-                number, name, kind,
-                None if kind is NodeKind.ACCUMULATE else found.sequence_nrs[number],
-                metas[number], origin.variables, origin.site, origin.op, origin.module,
-                origin.call, origin.loops, saved_tensors(fn), plain_attributes(fn, site_of),
-                origin.note or _note(name, origin.op),
-            )
+        sort = Sort(
+            name, node_kind(fn, name), output_metas(fn), saved_tensors(fn),
+            plain_attributes(fn, site_of),
         )  # fmt: skip
-        told.add(nodes[-1])
-    hashed = told.text().encode() + found.links + found.roots
-    digest = hashlib.blake2b(hashed, digest_size=12).hexdigest()
-    return Graph(graph_id, tuple(nodes), found.edge_records(), found.root_records(), digest)
+        told.add(nodes.add(sort, origin, sequence_nr), origin)
+    nodes.close()
+    digest = told.digest(found.links, found.roots)
+    return PackedGraph(graph_id, nodes, PackedEdges(found.links), found.root_records(), digest)
 
 
 class _Told:
-    """What of the nodes of a graph goes into its digest, as a text of them all."""
+    """What of the nodes of a graph goes into its digest: the text of a list of them all."""
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._known: dict[tuple[str, int, str, int], str] = {}
+        self._hash = hashlib.blake2b(b"[", digest_size=12)
+        self._waiting: list[bytes] = []
+        self._known: dict[tuple[str, int, str, int], bytes] = {}
 
-    def add(self, node: Node) -> None:
+    def add(self, sort: Sort, origin: Origin) -> None:
         """Add a node: of thousands few differ, and those that are alike have the same objects."""
-        key = node.name, id(node.outputs), node.op, id(node.site)
+        key = sort.name, id(sort.outputs), origin.op, id(origin.site)
         text = self._known.get(key)
         if text is None:
-            text = repr((node.name, node.outputs, node.op, node.site and node.site.text))
-            self._known[key] = text
-        self._texts.append(text)
+            told = sort.name, sort.outputs, origin.op, origin.site and origin.site.text
+            text = self._known[key] = repr(told).encode()
+        if len(self._waiting) == _TOLD_AT_ONCE:
+            self._hash.update(b", ".join([*self._waiting, b""]))
+            self._waiting.clear()
+        self._waiting.append(text)
 
-    def text(self) -> str:
-        """The text of the nodes that were added, which must live still."""
-        return f"[{', '.join(self._texts)}]"
-
-
-def _note(name: str, op: str) -> str:
-    """What else a reader must know of such a node."""
-    if name == "CopySlices":
-        return f"in-place on a view: {op or 'the operation'} runs inside, where nothing can be seen"
-    if name == "CompiledFunctionBackward":
-        return "torch.compile: what it compiled runs as one node"
-    if name == "DifferentiableGraphBackward":
-        return "TorchScript: what it compiled runs as one node"
-    return ""
+    def digest(self, *rest: bytes) -> str:
+        """The digest of the nodes that were added, which must live still, and the rest."""
+        for part in (b", ".join(self._waiting), b"]", *rest):
+            self._hash.update(part)
+        return self._hash.hexdigest()

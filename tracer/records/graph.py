@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -126,8 +126,8 @@ class Graph:
     """One structure, shared by every pass that has it; `nodes[i].id == i`."""
 
     id: int
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
+    nodes: Sequence[Node]
+    edges: Sequence[Edge]
     roots: tuple[Root, ...]
     digest: str = ""
     notes: tuple[str, ...] = field(default=())
@@ -149,7 +149,7 @@ class Graph:
 
 
 def _group(
-    edges: tuple[Edge, ...], key: Callable[[Edge], int], size: int
+    edges: Sequence[Edge], key: Callable[[Edge], int], size: int
 ) -> dict[int, tuple[Edge, ...]]:
     groups: dict[int, list[Edge]] = {node: [] for node in range(size)}
     for edge in edges:

@@ -25,6 +25,7 @@ from tracer.records.stream import FORWARD, WRITE
 OBSERVE, IGNORE, _WRITE, _SET_GRAD, _GET_GRAD = range(5)
 _MOST_OPS = 1 << 16
 _WRITTEN_MOST = 1 << 12
+_METAS_MOST = 1 << 16
 _FORWARD_CODE, _GRAD_WRITE_CODE, _DATA_WRITE_CODE = (
     EVENT_KINDS.index(kind) + 1 for kind in (Forward, GradWrite, DataWrite)
 )
@@ -74,6 +75,7 @@ class ModeCore:
     _written: deque[tuple[int, int, int, int, int]]
     _now: dict[int, _Now]
     _made: dict[int, MadeLog]
+    _metas: dict[tuple[Any, ...], tuple[Any, ...]]
 
     def __new__(
         cls,
@@ -88,7 +90,7 @@ class ModeCore:
         self.tape, self._describe = tape, describe
         self._places = Places(is_user, site)
         self._plain, self.fault = plain, fault
-        self._ops, self._now, self._made = {}, {}, {}
+        self._ops, self._now, self._made, self._metas = {}, {}, {}, {}
         self._written = deque(maxlen=_WRITTEN_MOST)
         self.book = None
         self.severed, self.derived = {}, None
@@ -346,6 +348,12 @@ class ModeCore:
             if made is not None:
                 return made
         return None
+
+    def shared_metas(self, metas: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same metadata as other nodes have, if any have it."""
+        if len(self._metas) >= _METAS_MOST:
+            self._metas.clear()
+        return self._metas.setdefault(metas, metas)
 
     # ---- what runs in each thread
 

@@ -39,7 +39,7 @@ class PassState:
     ) -> None:
         self.tape = tape
         self.id = id
-        self.key = -id
+        self.key = f"tracer pass {id}"
         self.claim = claim
         self.fault = fault
         self.task = -1

@@ -26,7 +26,7 @@ def register_hook(hooks: Any, hook: Any) -> Any:
     """Stand in for `_HookMixin._register_hook`: our probes go under their pass's key.
 
     It is asked for the dict that a hook goes to and for what `register_hook` returns. PyTorch
-    counts its keys from 0, so those under 0 are no one's, and no number is taken from the user's.
+    numbers its keys, so a string is no one's, and no number is taken from the user's.
     """
     if type(hook) not in (NodeProbe, LeafProbe):
         return TORCH.register_hook(hooks, hook)
@@ -72,7 +72,7 @@ def walk(
         sequence_nrs.append(sequence_nr)
         is_leaf = sequence_nr == _UNNUMBERED
         made = None if is_leaf else mode.made_by(sequence_nr)
-        metas = _metas(fn)
+        metas = mode.shared_metas(_metas(fn))
         key = (type(fn), metas) if made is None else (type(fn), metas, *made[:3])
         signed.append(_number(signatures, key))
         if is_leaf and hasattr(fn, "variable"):
@@ -134,11 +134,12 @@ def _unshared(
     for target, input_nr in rooted:
         if input_nr < len(counts[target]):
             counts[target][input_nr] = 2
-    seen = [in_sight for _, in_sight in inputs]
-    return [
+    shared: dict[bytes, bytes] = {}
+    flags = (
         bytes(in_sight and count == 1 for count in one)
-        for one, in_sight in zip(counts, seen, strict=True)
-    ]
+        for one, (_, in_sight) in zip(counts, inputs, strict=True)
+    )
+    return [shared.setdefault(one, one) for one in flags]
 
 
 # ---- attach
