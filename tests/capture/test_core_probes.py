@@ -7,6 +7,7 @@ import struct
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
@@ -47,11 +48,11 @@ class Run:
         self.book = wanted.get("book") or core.Book(lambda *seen: self.unseen.append(seen))
         walked = core.walk(mode, [(root.grad_fn, 0)], {})
         self.fns, self.links, self.variables, self.same = walked[0], walked[2], walked[5], walked[6]
-        self.custom = wanted.get("custom", bytes(len(self.fns)))
+        self.natures = wanted.get("natures", bytes(len(self.fns)))
         self.leaves = {number: (leaf, self.leaf(leaf)) for number, leaf in self.variables}
         self.order: list[str] = []
         self.held, self.crowded, self.probes = core.attach(
-            self.state, self.book, self.fns, self.same, self.links, self.custom, self.leaves,
+            self.state, self.book, self.fns, self.same, self.links, self.natures, self.leaves,
             lambda: self.order.append("begun"), lambda: self.order.append("ended"),
         )  # fmt: skip
 
@@ -194,6 +195,42 @@ def test_what_one_edge_sends_is_read_once(probing: ModuleType) -> None:
     assert read_whole(run.leaves[leaf.node][1].grad).values == (2.0, 2.0)
 
 
+@pytest.mark.parametrize("in_sight", [True, False])
+def test_what_a_node_only_rearranges_is_not_read_again(probing: ModuleType, in_sight: bool) -> None:
+    """Seen by having one called so that does not: what it returns is told as what arrived."""
+    tape = make_tape(probing)
+    mode = make_mode(probing, tape)
+    with ExitStack() as stack:
+        if in_sight:  # else what arrives is read, as a hook may be there
+            torch._C._push_on_torch_function_stack(mode)
+            stack.callback(torch._C._pop_torch_function_stack)
+        x = torch.arange(32.0).requires_grad_()
+        root = ((x * 3) * torch.arange(32.0)).sum()
+    run = Run(probing, root, tape=tape, mode=mode, natures=b"\0\0\2\0")
+    tape.take()
+    root.backward()
+    run.end()
+    _total, sent, rearranged, leaf = run.frames()
+    arrived = sent.returned[0] if in_sight else rearranged.received[0]
+    assert rearranged.received[0] == (SAME if in_sight else arrived)
+    assert rearranged.returned == (arrived, NONE)
+    assert arrived.statistics[2] == 31.0
+    kept = read_whole(run.leaves[leaf.node][1].grad)
+    assert kept.statistics[2] == 31.0 if leaf.entries[2] == SAME else 93.0
+
+
+def test_what_a_node_rearranges_is_read_where_values_are_kept(probing: ModuleType) -> None:
+    """Their order is another then."""
+    x = torch.ones(2, requires_grad=True)
+    root = (x * 3).sum()
+    run = Run(probing, root, natures=b"\0\2\0")
+    root.backward()
+    run.end()
+    _total, times, _leaf = run.frames()
+    assert times.received[0].values == (1.0, 1.0)
+    assert times.returned[0].values == (3.0, 3.0)
+
+
 def test_where_two_edges_meet_what_arrives_is_read(probing: ModuleType) -> None:
     x, w, root = graph()
     run = Run(probing, root)
@@ -218,7 +255,7 @@ def test_a_node_whose_gradient_is_undefined_receives_none(probing: ModuleType) -
 
     x = torch.ones(2, requires_grad=True)
     root = Split.apply(x)[1].sum()
-    run = Run(probing, root, custom=b"\0\1\0")
+    run = Run(probing, root, natures=b"\0\1\0")
     root.backward()
     run.end()
     _total, split, leaf = run.frames()
@@ -323,7 +360,7 @@ class Fails(torch.autograd.Function):
 def test_a_node_that_raised_is_left_open_and_abandoned(probing: ModuleType) -> None:
     x = torch.ones(2, requires_grad=True)
     root = (Fails.apply(x * 2) * 3).sum()
-    run = Run(probing, root, custom=b"\0\0\1\0\0")
+    run = Run(probing, root, natures=b"\0\0\1\0\0")
     with pytest.raises(ArithmeticError, match="asked for"):
         root.backward()
     assert list(run.state.open) == [2]
@@ -492,7 +529,7 @@ def test_a_leaf_that_gets_no_gradient_is_entered_with_none(probing: ModuleType) 
 
     x = torch.ones(2, requires_grad=True)
     root = Nothing.apply(x).sum()
-    run = Run(probing, root, custom=b"\0\1\0")
+    run = Run(probing, root, natures=b"\0\1\0")
     root.backward()
     run.end()
     *_nodes, leaf = run.frames()

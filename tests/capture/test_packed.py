@@ -90,7 +90,7 @@ def test_which_nodes_run_user_code(programs: tuple[list[PackedGraph], tracer.Tra
     custom = {
         graph.id: [node.name for node, flag in zip(graph.nodes, flags, strict=True) if flag]
         for graph in programs[0]
-        for flags in [graph.nodes.are(tracer.records.NodeKind.CUSTOM)]
+        for flags in [graph.nodes.tell(lambda sort: sort.kind is tracer.records.NodeKind.CUSTOM)]
     }
     assert custom == {1: [], 2: ["DoubleBackward"], 3: [], 4: [], 5: []}
 

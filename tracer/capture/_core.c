@@ -224,17 +224,6 @@ static int put(Buffer *buffer, const void *bytes, Py_ssize_t count)
 
 static PyObject *leaf_probe_type, *node_probe_type;
 
-static int add_sink(NodeProbe *probe, uint32_t slot, LeafProbe *leaf)
-{
-    uint32_t count = probe->sinks ? probe->sinks->count : 0;
-    Sinks *sinks = realloc(probe->sinks, sizeof *sinks + (count + 1) * sizeof *sinks->each);
-    if (!sinks) { PyErr_NoMemory(); return -1; }
-    probe->sinks = sinks;
-    sinks->each[count] = (Sink){slot, Py_NewRef((PyObject *)leaf), &leaf->sent};
-    sinks->count = count + 1;
-    return 0;
-}
-
 #include "_walk.h"
 #include "_door.h"
 
@@ -341,7 +330,7 @@ static PyMethodDef core_methods[] = {
      "_register_hook, DisableTorchFunction, {dtype: code}, exchange=None)"},
     {"read_with", core_read_with, METH_O, "read_with(threads): have so many read a large tensor together."},
     {"walk", core_walk, METH_VARARGS, "walk(mode, roots, signatures, hides=False): the graph below the roots."},
-    {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b'')"},
+    {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, natures, leaves, begun, ended, wanted=b'')"},
     {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them, and let go of its nodes."},
     {"let_go", core_let_go, METH_VARARGS, "let_go(fns): let go of the nodes of a walk that leads to no pass."},
     {"register_hook", (PyCFunction)(void (*)(void))register_hook, METH_FASTCALL, "Stands in for _HookMixin._register_hook."},

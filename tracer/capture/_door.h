@@ -16,7 +16,7 @@ typedef struct {
     PyObject *engine;      /* Engine: before, after, claim, take_over, could_not_begin, ends, look */
     Mode *mode;
     PyObject *graphs;      /* dict: structure -> Graph, the one used longest ago first */
-    PyObject *plain;       /* dict: structure -> Graph, of those without user code */
+    PyObject *plain;       /* dict: structure -> (Graph, natures of its nodes), of those without user code */
     PyObject *signatures;  /* dict of walks */
     PyObject *running;     /* dict of the passes that run the other way */
     PyObject *tasks;       /* dict: the engine's number for a run -> the pass, of these */
@@ -43,7 +43,7 @@ typedef struct {
     int64_t begin;
     const char *kind;
     PassState *state;
-    PyObject *graph, *walk, *leaves, *held, *probes, *seeds, *inputs;
+    PyObject *graph, *natures, *walk, *leaves, *held, *probes, *seeds, *inputs;
     PyObject *live;        /* the LivePass it was made into, or NULL */
 } RunBackward;
 
@@ -83,6 +83,7 @@ static void forget_pass(RunBackward *self)
 {
     Py_CLEAR(self->state);
     Py_CLEAR(self->graph);
+    Py_CLEAR(self->natures);
     Py_CLEAR(self->walk);
     Py_CLEAR(self->leaves);
     Py_CLEAR(self->held);
@@ -269,18 +270,19 @@ static PyObject *plain_leaves(RunBackward *self, PyObject *variables, PyObject *
     return leaves;
 }
 
-/* The graph of a walk, where its passes need nothing of Python's; it is the one used last then. */
-static PyObject *plain_graph(RunBackward *self, PyObject *names)
+/* Find the graph of a walk, where its passes need nothing of Python's; it is the one used last then. */
+static int find_plain_graph(RunBackward *self, PyObject *names)
 {
     PyObject *key = PyTuple_Pack(4, PyTuple_GetItem(self->walk, 3), PyTuple_GetItem(self->walk, 2),
                                  PyTuple_GetItem(self->walk, 1), names);
-    PyObject *graph = key ? PyDict_GetItemWithError(self->plain, key) : NULL;
-    if (graph) {
-        Py_INCREF(graph);
-        if (PyDict_DelItem(self->graphs, key) < 0 || PyDict_SetItem(self->graphs, key, graph) < 0) Py_CLEAR(graph);
+    PyObject *found = key ? PyDict_GetItemWithError(self->plain, key) : NULL;
+    if (found) {
+        self->graph = Py_NewRef(PyTuple_GetItem(found, 0));
+        self->natures = Py_NewRef(PyTuple_GetItem(found, 1));
     }
+    int is_last = found && PyDict_DelItem(self->graphs, key) == 0 && PyDict_SetItem(self->graphs, key, self->graph) == 0;
     Py_XDECREF(key);
-    return graph;
+    return is_last;
 }
 
 /* Whether all nodes were made since the recording began, so that no hook can be where nobody looks; and the
@@ -383,7 +385,8 @@ static int attach_here(RunBackward *self)
     Attaching attaching = {
         .state = self->state, .book = (PyObject *)self->mode->book, .fns = PyTuple_GetItem(self->walk, 0),
         .same = PyTuple_GetItem(self->walk, 6), .leaves = self->leaves, .links = PyBytes_AsString(links),
-        .links_size = PyBytes_Size(links),
+        .links_size = PyBytes_Size(links), .natures = PyBytes_AsString(self->natures),
+        .natures_size = PyBytes_Size(self->natures),
     };
     if (attach_all(&attaching) < 0) return -1;
     self->held = attaching.held;
@@ -455,7 +458,7 @@ static int prepare_here(RunBackward *self, Asked *asked)
     self->walker = PyThread_get_thread_ident();
     int can = self->walk && (self->inputs = names_of_inputs(mode->book, asked->inputs)) && is_recent(self, &since) &&
               !wrote_to_handle(mode, since) && (self->leaves = plain_leaves(self, PyTuple_GetItem(self->walk, 5), &names)) &&
-              (self->graph = plain_graph(self, names)) && attach_here(self) == 1 &&
+              find_plain_graph(self, names) && attach_here(self) == 1 &&
               (self->seeds = entries_of(mode->tape, asked->seeds)) && !PyErr_Occurred();
     Py_XDECREF(names);
     Py_XDECREF(args);

@@ -385,7 +385,7 @@ typedef struct {
     PyObject *tensor;
     uint32_t node;
     int same;                  /* receives just what one edge sent */
-    Buffer sent;               /* and that edge's entry, as the sender read it */
+    Sent *sent;                /* and what that edge sent; NULL where nobody hands it on */
     /* once it has run */
     uint64_t seq;
     int64_t begin;
@@ -404,7 +404,7 @@ static int leaf_probe_clear(LeafProbe *self)
 
 static void leaf_probe_dealloc(LeafProbe *self)
 {
-    free(self->sent.data);
+    let_go_of_sent(self->sent);
     free(self->before.data);
     free(self->incoming.data);
     free_uncollected((PyObject *)self, (inquiry)leaf_probe_clear);
@@ -475,9 +475,9 @@ static int leaf_probe_settle(LeafProbe *self)
     int is_none = grad == Py_None; /* the gradient was undefined, the leaf frozen, or a hook further on raised */
     Buffer after = {0};
     int failed = !is_none && follow_grad(self->book, self->leaf, grad) < 0;
-    if (!failed && was_none && !is_none && self->incoming.data[0] == ENTRY_SAME && self->sent.used &&
-        !self->leaf->meta) {
-        failed = copy_buffer(&self->leaf->grad, &self->sent) < 0 || put(&after, self->incoming.data, 1) < 0;
+    if (!failed && was_none && !is_none && self->incoming.data[0] == ENTRY_SAME && self->sent &&
+        self->sent->entry.used && !self->leaf->meta) {
+        failed = copy_buffer(&self->leaf->grad, &self->sent->entry) < 0 || put(&after, self->incoming.data, 1) < 0;
     } else if (!failed) {
         failed = put_entry(tape, &after, grad, self->leaf->meta) < 0 || copy_buffer(&self->leaf->grad, &after) < 0;
     }

@@ -164,8 +164,31 @@ static int hand_over_fault(PyObject *fault)
 
 /* ---------------------------------------------------------------- NodeProbe */
 
-/* A slot whose gradient goes to a leaf: the probe there takes the entry as its own reading. */
-typedef struct { uint32_t slot; PyObject *probe; Buffer *sent; } Sink;
+/* What a node is beyond its edges: attach is told for each. */
+enum { USER_CODE = 1, REARRANGES = 2 };
+
+/* The entry of what one edge sent, as the sender read it: where it arrives it need not be read again. */
+typedef struct { int holders; Buffer entry; } Sent;
+
+static Sent *make_sent(void)
+{
+    Sent *sent = calloc(1, sizeof *sent);
+    if (sent) sent->holders = 1;
+    else PyErr_NoMemory();
+    return sent;
+}
+
+static Sent *hold_sent(Sent *sent) { sent->holders++; return sent; }
+
+static void let_go_of_sent(Sent *sent)
+{
+    if (!sent || --sent->holders) return;
+    free(sent->entry.data);
+    free(sent);
+}
+
+/* A slot, and who wants the entry of its gradient. */
+typedef struct { uint32_t slot; Sent *sent; } Sink;
 typedef struct { uint32_t count; Sink each[]; } Sinks;
 
 typedef struct NodeProbe {
@@ -178,6 +201,7 @@ typedef struct NodeProbe {
     PyObject *ended;
     Run *run;              /* NULL where it does not run */
     Sinks *sinks;          /* or NULL */
+    Sent *sent;            /* of what arrives, where the node only rearranges it; else NULL */
     uint64_t loose;        /* bit i: slot i leads nowhere, so that the structure does not know its metadata */
 } NodeProbe;
 
@@ -242,9 +266,11 @@ static int probe_clear(NodeProbe *self)
     Py_CLEAR(self->same);
     Py_CLEAR(self->begun);
     Py_CLEAR(self->ended);
-    while (self->sinks && self->sinks->count) Py_DECREF(self->sinks->each[--self->sinks->count].probe);
+    while (self->sinks && self->sinks->count) let_go_of_sent(self->sinks->each[--self->sinks->count].sent);
     free(self->sinks);
     self->sinks = NULL;
+    let_go_of_sent(self->sent);
+    self->sent = NULL;
     return 0;
 }
 
@@ -362,6 +388,46 @@ static int probe_write(NodeProbe *self, int64_t end, uint32_t n_returned, Buffer
     return 0;
 }
 
+/* The statistics of what arrived at a node's first input, where they are known and its metadata is what the
+ * structure says; else NULL. */
+static const char *statistics_of_arrived(NodeProbe *self)
+{
+    const char *entry = self->run->n_received ? self->run->received.data : NULL;
+    if (entry && entry[0] == ENTRY_SAME) entry = self->sent && self->sent->entry.used ? self->sent->entry.data : NULL;
+    static const char known[5] = {ENTRY_STATS, 0, 0, 0, 0};
+    return entry && !memcmp(entry, known, sizeof known) ? entry : NULL;
+}
+
+/* Hand an entry to those who want the gradient of a slot. */
+static int hand_on(NodeProbe *self, uint32_t slot, const char *entry, Py_ssize_t size)
+{
+    for (uint32_t n = 0; self->sinks && n < self->sinks->count; n++) {
+        Sink *sink = &self->sinks->each[n];
+        if (sink->slot != slot) continue;
+        sink->sent->entry.used = 0;
+        if (put(&sink->sent->entry, entry, size) < 0) return -1;
+    }
+    return 0;
+}
+
+/* Append the entry of what a node returns in one slot. */
+static int put_returned(NodeProbe *self, Buffer *out, PyObject *gradient, uint32_t slot, PyObject *outputs)
+{
+    int twin = -1, is_loose = slot < 64 && self->loose >> slot & 1;
+    Py_ssize_t arrived = PyTuple_Size(outputs), start = out->used;
+    for (Py_ssize_t k = 0; self->reuse && gradient != Py_None && k < arrived && k < 200; k++)
+        if (PyTuple_GetItem(outputs, k) == gradient) { twin = (int)k; break; }
+    int rearranges = self->sent && self->reuse && !is_loose && gradient != Py_None;
+    const char *known = twin == 0 || rearranges ? statistics_of_arrived(self) : NULL;
+    if (twin >= 0) {
+        uint8_t entry[2] = {ENTRY_RECEIVED, (uint8_t)twin};
+        if (put(out, entry, 2) < 0) return -1;
+        return known ? hand_on(self, slot, known, STATS_SIZE) : 0;
+    }
+    int failed = known ? put(out, known, STATS_SIZE) : put_gradient(self, out, gradient, self->reuse && !is_loose);
+    return failed < 0 ? -1 : hand_on(self, slot, out->data + start, out->used - start);
+}
+
 static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
 {
     Tape *tape = self->state->tape;
@@ -370,33 +436,15 @@ static int probe_end(NodeProbe *self, PyObject *inputs, PyObject *outputs)
     if (self->ended && call_quietly(self->ended) < 0) return -1;
     if (makes_nodes(self->state) && tell_made(self) < 0) return -1;
     if (!inputs || !outputs) return -1;
-    Py_ssize_t count = PyTuple_Size(inputs), arrived = PyTuple_Size(outputs);
-    if (count < 0 || arrived < 0) return -1;
+    Py_ssize_t count = PyTuple_Size(inputs);
+    if (count < 0 || PyTuple_Size(outputs) < 0) return -1;
     PassState *state = self->state;
     Buffer returned = state->spare;
     returned.used = 0;
     state->spare = (Buffer){0};
     int failed = 0;
-    for (Py_ssize_t i = 0; i < count && !failed; i++) {
-        PyObject *gradient = PyTuple_GetItem(inputs, i);
-        int twin = -1;
-        for (Py_ssize_t k = 0; self->reuse && gradient != Py_None && k < arrived && k < 200; k++)
-            if (PyTuple_GetItem(outputs, k) == gradient) { twin = (int)k; break; }
-        Py_ssize_t start = returned.used;
-        if (twin >= 0) {
-            uint8_t entry[2] = {ENTRY_RECEIVED, (uint8_t)twin};
-            failed = put(&returned, entry, 2) < 0;
-        } else {
-            int is_loose = i < 64 && self->loose >> i & 1;
-            failed = put_gradient(self, &returned, gradient, self->reuse && !is_loose) < 0;
-            for (uint32_t n = 0; self->sinks && n < self->sinks->count && !failed; n++) {
-                Sink *sink = &self->sinks->each[n];
-                if (sink->slot != (uint32_t)i) continue;
-                sink->sent->used = 0;
-                failed = put(sink->sent, returned.data + start, returned.used - start) < 0;
-            }
-        }
-    }
+    for (Py_ssize_t i = 0; i < count && !failed; i++)
+        failed = put_returned(self, &returned, PyTuple_GetItem(inputs, i), (uint32_t)i, outputs) < 0;
     if (!failed) failed = probe_write(self, end, (uint32_t)count, &returned) < 0;
     free(state->spare.data);
     state->spare = returned;

@@ -47,6 +47,7 @@ typedef struct {
 } View;
 
 typedef struct { double norm, min, max, mean; uint64_t zeros, nans, infs; } Stats;
+enum { STATS_SIZE = 5 + sizeof(Stats) }; /* of an entry: state and metadata before */
 typedef struct { double squares, sum, low, high; uint64_t zeros, nans, infs; } Sums;
 
 #define LANES 16

@@ -365,8 +365,8 @@ static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyOb
 typedef struct {
     PassState *state;
     PyObject *book, *fns, *same, *leaves, *begun, *ended;
-    const char *links, *custom, *wanted;
-    Py_ssize_t links_size, custom_size, wanted_size;
+    const char *links, *natures, *wanted;
+    Py_ssize_t links_size, natures_size, wanted_size;
     PyObject *held, *crowded, *probes; /* new references */
 } Attaching;
 
@@ -377,9 +377,11 @@ static PyObject *probe_for(Attaching *a, Py_ssize_t i, PyObject *flags, PyObject
         return make_leaf_probe((PyTypeObject *)leaf_probe_type, (PyObject *)a->state, a->book, (uint32_t)i,
                                PyTuple_GetItem(leaf, 0), PyTuple_GetItem(leaf, 1), one);
     }
-    int runs_user_code = i < a->custom_size && a->custom[i];
-    return make_probe((PyTypeObject *)node_probe_type, (PyObject *)a->state, (uint32_t)i, flags, !runs_user_code,
-                      runs_user_code ? a->begun : NULL, runs_user_code ? a->ended : NULL);
+    int nature = i < a->natures_size ? a->natures[i] : 0, runs_user_code = nature == USER_CODE;
+    PyObject *probe = make_probe((PyTypeObject *)node_probe_type, (PyObject *)a->state, (uint32_t)i, flags,
+                                 !runs_user_code, runs_user_code ? a->begun : NULL, runs_user_code ? a->ended : NULL);
+    if (probe && nature == REARRANGES && !(((NodeProbe *)probe)->sent = make_sent())) Py_CLEAR(probe);
+    return probe;
 }
 
 /* Put a probe's two hooks on its node; whether there are hooks of the user's, or -1. */
@@ -399,7 +401,27 @@ static int put_hooks(Attaching *a, PyObject *fn, PyObject *probe, Leaf *leaf)
     return is_crowded;
 }
 
-/* What a node returns to a leaf is what arrives there: it need not be read again. */
+/* Who takes the entry of what is sent there as its own reading: a leaf, and a node that only rearranges. */
+static Sent *wanted_by(PyObject *probe)
+{
+    if ((PyObject *)Py_TYPE(probe) == node_probe_type) return ((NodeProbe *)probe)->sent;
+    if ((PyObject *)Py_TYPE(probe) != leaf_probe_type || !((LeafProbe *)probe)->same) return NULL;
+    LeafProbe *leaf = (LeafProbe *)probe;
+    return leaf->sent ? leaf->sent : (leaf->sent = make_sent());
+}
+
+static int add_sink(NodeProbe *probe, uint32_t slot, Sent *sent)
+{
+    uint32_t count = probe->sinks ? probe->sinks->count : 0;
+    Sinks *sinks = realloc(probe->sinks, sizeof *sinks + (count + 1) * sizeof *sinks->each);
+    if (!sinks) { PyErr_NoMemory(); return -1; }
+    probe->sinks = sinks;
+    sinks->each[count] = (Sink){slot, hold_sent(sent)};
+    sinks->count = count + 1;
+    return 0;
+}
+
+/* What a node returns to such a one is what arrives there: it need not be read again. */
 static int link_probes(Attaching *a)
 {
     const char *at = a->links, *end = at + a->links_size;
@@ -413,10 +435,8 @@ static int link_probes(Attaching *a)
             int32_t link[2];
             memcpy(link, at, sizeof link);
             if (link[0] < 0 && k < 64 && is_node) probe->loose |= (uint64_t)1 << k;
-            PyObject *target = is_node && link[0] >= 0 ? PyList_GetItem(a->probes, link[0]) : NULL;
-            if (target && (PyObject *)Py_TYPE(target) == leaf_probe_type && ((LeafProbe *)target)->same &&
-                add_sink(probe, k, (LeafProbe *)target) < 0)
-                return -1;
+            Sent *sent = is_node && link[0] >= 0 ? wanted_by(PyList_GetItem(a->probes, link[0])) : NULL;
+            if (PyErr_Occurred() || (sent && add_sink(probe, k, sent) < 0)) return -1;
         }
     }
     return 0;
@@ -464,16 +484,16 @@ static int attach_all(Attaching *a)
     return failed ? -1 : 0;
 }
 
-/* attach(state, book, fns, same, links, custom, leaves, begun, ended, wanted=b""): put a probe on every
- * node, or on those where `wanted` has a 1 (the others' is None). `custom` has a 1 for each node that runs
- * user code; `leaves` maps a number to (tensor, Leaf).
+/* attach(state, book, fns, same, links, natures, leaves, begun, ended, wanted=b""): put a probe on every
+ * node, or on those where `wanted` has a 1 (the others' is None). `natures` has for each node 1 where it runs
+ * user code, 2 where it only rearranges its gradient; `leaves` maps a number to (tensor, Leaf).
  * Returns (dicts that hold a probe under the state's key, numbers of nodes with hooks of the user's, probes).
  */
 static PyObject *core_attach(PyObject *module, PyObject *args)
 {
     Attaching a = {0};
     if (!PyArg_ParseTuple(args, "OOO!O!y#y#O!OO|y#", &a.state, &a.book, &PyList_Type, &a.fns, &PyList_Type, &a.same,
-                          &a.links, &a.links_size, &a.custom, &a.custom_size, &PyDict_Type, &a.leaves, &a.begun,
+                          &a.links, &a.links_size, &a.natures, &a.natures_size, &PyDict_Type, &a.leaves, &a.begun,
                           &a.ended, &a.wanted, &a.wanted_size))
         return NULL;
     if (a.begun == Py_None) a.begun = NULL;

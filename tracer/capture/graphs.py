@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tracer.capture import structure
+from tracer.capture.core_in_python.probes import REARRANGES, USER_CODE
 from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
-from tracer.capture.packed import Origin, PackedGraph
+from tracer.capture.packed import Origin, PackedGraph, Sort
 from tracer.records.collection import no_collection
 from tracer.records.graph import NodeKind
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 _MOST_NODES = 1 << 15
 _LEAST_GRAPHS = 8
+
+VIEW_NODES = frozenset(
+    f"{view}Backward0"
+    for view in ("ReshapeAlias", "Permute", "T", "Transpose", "UnsafeView", "Unsqueeze", "View")
+) | {f"SqueezeBackward{number}" for number in range(3)}
+"""Nodes that return the elements of their gradient in another shape or order, and nothing else: see
+`derivatives.yaml` in PyTorch's source."""
 
 Leaves = dict[int, tuple[Tensor, LeafState]]
 _Key = tuple[bytes, bytes, bytes, tuple[str, ...]]
@@ -35,15 +43,16 @@ class GraphBook:
     forgotten is a new graph, with the same digest.
 
     `signatures` numbers, for the walks, what makes two nodes alike. `plain` has the structures that
-    run no user code. The core holds all three dictionaries.
+    run no user code, with the nature of each node: how attach is told apart what runs user code and
+    what only rearranges its gradient. The core holds all three dictionaries.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.by_structure: dict[_Key, PackedGraph] = {}
-        self.plain: dict[_Key, PackedGraph] = {}
+        self.plain: dict[_Key, tuple[PackedGraph, bytes]] = {}
         self.signatures: dict[Any, int] = {}
-        self._custom: dict[int, bytes] = {}
+        self._natures: dict[int, bytes] = {}
         self._count = self._nodes = self._forgotten = 0
 
     def graph_of(self, walk: structure.Walk, leaves: Leaves) -> PackedGraph:
@@ -56,8 +65,9 @@ class GraphBook:
             with no_collection():
                 graph = self._read(walk, leaves)
         self.by_structure[key] = graph
-        if 1 not in self.custom_nodes(graph):
-            self.plain[key] = graph
+        natures = self.natures(graph)
+        if USER_CODE not in natures:
+            self.plain[key] = graph, natures
         if is_new:
             self._make_room(len(graph.nodes))
         self._session.recorder.writer.graph(graph)
@@ -72,7 +82,7 @@ class GraphBook:
             self.plain.pop(key, None)
             self._nodes -= len(forgotten.nodes)
             self._forgotten += len(forgotten.nodes)
-            self._custom.pop(forgotten.id, None)
+            self._natures.pop(forgotten.id, None)
             self._session.second_order.forget(forgotten.id)
             self._session.recorder.writer.lost_graph(forgotten.id)
         if self._forgotten > _MOST_NODES:
@@ -96,12 +106,12 @@ class GraphBook:
         self.by_structure.update(graphs)
         self.plain.clear()
 
-    def custom_nodes(self, graph: PackedGraph) -> bytes:
-        """A 1 for each node that runs user code, and else a 0."""
-        flags = self._custom.get(graph.id)
-        if flags is None:
-            flags = self._custom[graph.id] = graph.nodes.are(NodeKind.CUSTOM)
-        return flags
+    def natures(self, graph: PackedGraph) -> bytes:
+        """What attach is told of each node: `USER_CODE`, `REARRANGES` or 0."""
+        natures = self._natures.get(graph.id)
+        if natures is None:
+            natures = self._natures[graph.id] = graph.nodes.tell(_nature_of)
+        return natures
 
     def _read(self, walk: structure.Walk, leaves: Leaves) -> PackedGraph:
         self._count += 1
@@ -173,3 +183,9 @@ def _name_outputs_only(walk: structure.Walk, origins: list[Origin]) -> None:
             if unnamed is None:
                 unnamed = without[id(origin)] = replace(origin, variables=())
             origins[number] = unnamed
+
+
+def _nature_of(sort: Sort) -> int:
+    if sort.kind is NodeKind.CUSTOM:
+        return USER_CODE
+    return REARRANGES if sort.name in VIEW_NODES else 0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tracer.capture import structure
 from tracer.capture.core import LeafProbe, NodeProbe, attach, detach
+from tracer.capture.core_in_python.probes import USER_CODE
 from tracer.capture.graphs import Leaves
 from tracer.capture.hook_runs import (
     ACCUMULATE_HOOK,
@@ -65,14 +66,14 @@ class LivePass:
         """Put a probe on every node that is watched, and one around every user hook there."""
         walk = self.walk
         watched = self.session.watched.nodes(self.graph)
-        custom = self.session.graphs.custom_nodes(self.graph)
+        natures = self.session.graphs.natures(self.graph)
         self._held, crowded, self._probes = attach(
             self.state,
             self.session.ledger.book,
             walk.fns,
             [b""] * len(walk.same) if 0 in watched else walk.same,  # the sender may be unwatched
             walk.links,
-            custom,
+            natures,
             self.leaves,
             self.user_code_begins,
             self.user_code_ends,
@@ -80,10 +81,10 @@ class LivePass:
         )
         if crowded:
             self._wrap_node_hooks(crowded)
-        number = custom.find(1)
+        number = natures.find(USER_CODE)
         while number >= 0:
             self._read_any(number)
-            number = custom.find(1, number + 1)
+            number = natures.find(USER_CODE, number + 1)
         self._wrap_output_hooks()
         for number, (leaf, _state) in self.leaves.items():
             if self._probes[number] is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -79,10 +79,10 @@ class PackedNodes(Sequence[Node]):
         self._known_sorts.clear()
         self._known_origins.clear()
 
-    def are(self, kind: NodeKind) -> bytes:
-        """A 1 for each node of this kind, and else a 0."""
-        flags = [sort.kind is kind for sort in self._sorts]
-        return bytes(map(flags.__getitem__, self._sort_of))
+    def tell(self, what: Callable[[Sort], int]) -> bytes:
+        """A byte for each node, by its sort."""
+        told = [what(sort) for sort in self._sorts]
+        return bytes(map(told.__getitem__, self._sort_of))
 
     def __len__(self) -> int:
         return len(self._sort_of)

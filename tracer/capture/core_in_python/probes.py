@@ -9,11 +9,15 @@ from typing import Any
 from tracer.capture.core_in_python.known import TORCH
 from tracer.capture.core_in_python.tape import Tape
 from tracer.records.events import EVENT_KINDS, NodeRun
-from tracer.records.stream import ENTRY_RECEIVED, ENTRY_SAME, NODE
+from tracer.records.stream import ENTRY_RECEIVED, ENTRY_SAME, ENTRY_STATS, NODE
 
 SAME = bytes([ENTRY_SAME])
 _NODE_CODE = EVENT_KINDS.index(NodeRun) + 1
 _MOST_TWINS = 200
+_KNOWN = bytes([ENTRY_STATS]) + bytes(4)  # statistics, and the metadata that the structure says
+
+USER_CODE, REARRANGES = 1, 2
+"""What a node is beyond its edges: attach is told for each."""
 
 Fault = Callable[[BaseException | None], object]
 
@@ -98,6 +102,8 @@ class NodeProbe:
         self.order = 0
         self.sinks: list[tuple[int, Any]] = []
         self.loose: set[int] = set()  # slots that lead nowhere: the structure has no metadata
+        self.rearranges = False
+        self.sent = b""  # what arrives, as its sender read it, where this node rearranges it
         self.reuse = reuse
         self._begun = begun
         self._ended = ended
@@ -135,15 +141,29 @@ class NodeProbe:
         self._write(end, [self._sent(slot, one, outputs) for slot, one in enumerate(inputs)])
 
     def _sent(self, slot: int, gradient: Any, outputs: tuple[Any, ...]) -> bytes:
+        is_known = slot not in self.loose
         if self.reuse and gradient is not None:
             for k, arrived in enumerate(outputs[:_MOST_TWINS]):
                 if arrived is gradient:
+                    self._hand_on(slot, b"" if k else self._arrived())
                     return bytes([ENTRY_RECEIVED, k])
-        entry = self._read(gradient, is_known=slot not in self.loose)
-        for sink, leaf in self.sinks:
-            if sink == slot:
-                leaf.sent = entry
+        entry = b""
+        if self.rearranges and self.reuse and is_known and gradient is not None:
+            entry = self._arrived()
+        entry = entry or self._read(gradient, is_known=is_known)
+        self._hand_on(slot, entry)
         return entry
+
+    def _arrived(self) -> bytes:
+        """The statistics of what arrived first, if known, with metadata as the structure says."""
+        entry = self._received[0] if self._received else b""
+        entry = self.sent if entry == SAME else entry
+        return entry if entry.startswith(_KNOWN) else b""
+
+    def _hand_on(self, slot: int, entry: bytes) -> None:
+        for sink, probe in self.sinks:
+            if sink == slot and entry:
+                probe.sent = entry
 
     def _read(self, gradient: Any, *, is_known: bool = True) -> bytes:
         """Pack a gradient; user code may hand over any shape and dtype, fitted only later."""

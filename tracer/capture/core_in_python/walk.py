@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracer.capture.core_in_python.known import TORCH
 from tracer.capture.core_in_python.leaves import Book, Leaf, LeafProbe
-from tracer.capture.core_in_python.probes import NodeProbe, PassState
+from tracer.capture.core_in_python.probes import (
+    REARRANGES,
+    USER_CODE,
+    NodeProbe,
+    PassState,
+)
 
 if TYPE_CHECKING:
     from tracer.capture.core_in_python.mode import ModeCore
@@ -154,7 +159,7 @@ def attach(
     fns: list[Any],
     same: list[bytes],
     links: bytes,
-    custom: bytes,
+    natures: bytes,
     leaves: Leaves,
     begun: Callable[[], object],
     ended: Callable[[], object],
@@ -162,8 +167,9 @@ def attach(
 ) -> tuple[list[Any], list[int], list[Probe | None]]:
     """Put a probe on every node, or on those where `wanted` has a 1.
 
-    `custom` has a 1 for each node that runs user code. Returns the dicts that hold a probe under
-    the state's key, the numbers of nodes with other hooks, and the probes, None for no probe.
+    `natures` says of each node whether it runs user code, or only rearranges its gradient.
+    Returns the dicts that hold a probe under the state's key, the numbers of nodes with other
+    hooks, and the probes, None for no probe.
     """
     held: list[Any] = []
     crowded: list[int] = []
@@ -178,10 +184,11 @@ def attach(
             if leaf is not None:
                 one = bool(same[number]) and bool(same[number][0])
                 probe = LeafProbe(state, book, number, *leaf, same=one)
-            elif number < len(custom) and custom[number]:
+            elif number < len(natures) and natures[number] == USER_CODE:
                 probe = NodeProbe(state, number, same[number], False, begun, ended)
             else:
                 probe = NodeProbe(state, number, same[number])
+                probe.rearranges = number < len(natures) and natures[number] == REARRANGES
             probes.append(probe)
             if _register(fn, probe, held):
                 crowded.append(number)
@@ -205,7 +212,7 @@ def _register(fn: Any, probe: Probe, held: list[Any]) -> bool:
 
 
 def _connect(probes: list[Probe | None], links: bytes) -> None:
-    """Hand what a node returns to a leaf to the probe there: it need not be read again."""
+    """Hand what a node sends a leaf, or one that rearranges it, on: it need not be read again."""
     at = 0
     for probe in probes:
         (count,) = _COUNT.unpack_from(links, at)
@@ -215,9 +222,10 @@ def _connect(probes: list[Probe | None], links: bytes) -> None:
             at += _LINK.size
             if target < 0 and slot < _MOST_LOOSE and isinstance(probe, NodeProbe):
                 probe.loose.add(slot)
-            leaf = probes[target] if target >= 0 else None
-            if isinstance(leaf, LeafProbe) and leaf.same and isinstance(probe, NodeProbe):
-                probe.sinks.append((slot, leaf))
+            other = probes[target] if target >= 0 else None
+            takes = other.rearranges if isinstance(other, NodeProbe) else other and other.same
+            if takes and isinstance(probe, NodeProbe):
+                probe.sinks.append((slot, other))
 
 
 def detach(state: PassState, held: list[Any], fns: list[Any]) -> None:
