@@ -12,8 +12,15 @@ from types import CellType, FunctionType
 from typing import Any
 
 from torch import nn
+from torch.autograd.graph import register_multi_grad_hook
 from torch.nn.modules import module as modules
 from torch.utils.hooks import BackwardHook
+
+_OF_PYTORCH = {
+    register_multi_grad_hook.__code__.co_filename,
+    BackwardHook.setup_input_hook.__code__.co_filename,
+}
+"""The files that have those closures."""
 
 MULTI_GRAD_HOOK = "multi-grad hook"
 MODULE_HOOK = "module backward hook"
@@ -70,25 +77,20 @@ class Origin:
 
 def hook_origins(function: Any, place: Place) -> Iterator[Origin]:
     """Find what a hook in a place calls; one that is the user's own is its own origin."""
-    if isinstance(function, FunctionType):
+    if isinstance(function, FunctionType) and function.__code__.co_filename in _OF_PYTORCH:
         cells = _cells(function)
-        if _is_multi_grad(function, cells):
+        if {"fn", "lock"} <= cells.keys():
             inner, lock = Place(cells["fn"]), cells["lock"].cell_contents
             yield Origin(inner.get(), inner, MULTI_GRAD_HOOK, group=lock)
             return
         owner = cells["self"].cell_contents if "self" in cells else None
-        if function.__module__ == "torch.utils.hooks" and isinstance(owner, BackwardHook):
+        if isinstance(owner, BackwardHook):
             yield from _of_module(function, owner)
             return
     if type(function) is modules._WrappedHook and function.with_module:
         yield Origin(function.hook, place, MODULE_HOOK, function.module())
         return
     yield Origin(function, place)
-
-
-def _is_multi_grad(function: FunctionType, cells: dict[str, CellType]) -> bool:
-    file = function.__code__.co_filename.replace("\\", "/")
-    return file.endswith("torch/autograd/graph.py") and {"fn", "lock"} <= cells.keys()
 
 
 def _of_module(function: FunctionType, owner: Any) -> Iterator[Origin]:

@@ -225,7 +225,7 @@ class HookBook:
 
     def _watch(self, live: LivePass, origin: Origin, found: Place, kind: str, seat: Seat) -> None:
         behind = self._behind(origin.place)
-        if origin.function is origin.place.get():
+        if origin.function is not behind and origin.function is origin.place.get():
             origin = replace(origin, function=behind)
         if origin.kind == MULTI_GRAD_HOOK:
             self._seat(live, seat, found, lambda: Passage(found, found.get()))

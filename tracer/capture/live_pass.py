@@ -26,6 +26,7 @@ from tracer.capture.ledger import LeafState
 from tracer.capture.packed import PackedGraph
 from tracer.capture.pass_here import pass_here
 from tracer.capture.second_order import MadeInPass
+from tracer.records.collection import no_collection
 from tracer.records.events import Pass
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class LivePass:
 
     def attach(self) -> None:
         """Put a probe on every node that is watched, and one around every user hook there."""
+        with no_collection():
+            self._attach()
+
+    def _attach(self) -> None:
         walk = self.walk
         watched = self.session.watched.nodes(self.graph)
         natures = self.session.graphs.natures(self.graph)

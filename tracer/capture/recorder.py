@@ -57,6 +57,8 @@ class Writer(Protocol):
 
     def event(self, event: Event) -> None: ...
 
+    def frame(self, event: Event) -> bytes: ...
+
     def append(self, frames: bytes, span: Span | None = None) -> None: ...
 
     def dropped(self, reason: str, count: int = 1) -> None: ...
@@ -188,10 +190,13 @@ class Recorder:
         `decide` makes of it what is to be told once the readings that it names are known.
         """
         with self.lock:
-            self.drain()
-            if not self.watched.keeps(event):
-                return
-            self.waiting.event(event, decide)
+            if self.watched.everything and self.tape.most and not self.deferred.last:
+                self.tape.put(self.writer.frame(event))
+            else:
+                self.drain()
+                if not self.watched.keeps(event):
+                    return
+                self.waiting.event(event, decide)
             self._emitted += 1
             if self._emitted % 256 == 0:
                 if self.pass_id() is None:

@@ -38,6 +38,7 @@ class UserCode:
     def __init__(self, *, show_library: bool = False, script: str | None = None) -> None:
         self._show_library = show_library
         self._own = _own_place(script if script is not None else _main_file())
+        self._wrote: dict[str, bool] = {}
 
     def __call__(self, code: CodeType) -> bool:
         """Tell whether the user wrote this code."""
@@ -45,6 +46,12 @@ class UserCode:
 
     def wrote(self, filename: str) -> bool:
         """Tell whether the user wrote this file; names like `<string>` count as the user's."""
+        known = self._wrote.get(filename)
+        if known is None:
+            known = self._wrote[filename] = self._find_out(filename)
+        return known
+
+    def _find_out(self, filename: str) -> bool:
         if filename.startswith("<"):
             return not filename.startswith(_GENERATED)
         path = os.path.abspath(filename)

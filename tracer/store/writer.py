@@ -220,7 +220,11 @@ class TraceWriter:
 
     def event(self, event: Event) -> None:
         """Encode and append an event; its tensors may be entries that the recorder has packed."""
-        self._chunks.add(encode_event(event, self))
+        self._chunks.add(self.frame(event))
+
+    def frame(self, event: Event) -> bytes:
+        """Encode an event, to be appended with others in its place."""
+        return encode_event(event, self)
 
     def append(
         self, frames: Packed, span: tuple[int, int, int, int, int, int] | None = None
