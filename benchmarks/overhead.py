@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="+", choices=every, metavar="NAME")
     parser.add_argument("--watchers", nargs="+", choices=ways, default=ways, metavar="NAME")
     parser.add_argument("--seconds", type=float, default=120.0, help="for each workload, about")
-    parser.add_argument("--rounds", type=int, default=5, help="at least, whatever the seconds")
+    parser.add_argument("--rounds", type=int, default=9, help="at least, whatever the seconds")
     parser.add_argument(
         "--limit", type=float, default=60.0, help="seconds for what takes much longer"
     )
