@@ -13,13 +13,12 @@ def maker(cls: type[T]) -> Callable[..., T]:
     """A function of all the fields of a frozen dataclass with slots, by position, in their order.
 
     What `dataclass` writes for a frozen class sets each field through `object.__setattr__`. Here
-    the fields of an instance of a class with the same slots, which is not frozen, are set as plain
-    attributes, and then it becomes one of `cls`: a trace of millions of records is read so.
+    the fields of an instance of a class below it, which is not frozen, are set as plain attributes,
+    and then it becomes one of `cls`: a trace of millions of records is read so.
     """
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    slots = cls.__dict__["__slots__"]
     setting = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
-    unfrozen = type(cls.__name__, cls.__bases__, {"__slots__": slots, **setting})
+    unfrozen = type(cls.__name__, (cls,), {"__slots__": (), **setting})
     lines = [
         f"def make({', '.join(names)}):",
         " made = new(unfrozen)",

@@ -6,9 +6,9 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import overload
 
 from tracer.records.graph import Graph, Node, SavedTensor, Site
@@ -34,8 +34,12 @@ _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 def number(value: Scalar) -> str:
     """A number in few characters: `5`, `0.0123`, `1.2e-05`, `nan`."""
-    if type(value) is float and 1e-3 <= abs(value) < 9999.5 and not value.is_integer():
-        return f"{value:.4g}"  # as nearly all are: the rest is for the others
+    if type(value) is float:  # as nearly all are: the rest is for the others
+        if value.is_integer():
+            if -1e6 < value < 1e6:
+                return str(int(value))
+        elif 1e-3 <= abs(value) < 9999.5:
+            return f"{value:.4g}"
     if type(value) is not float and isinstance(value, complex):
         sign = "-" if value.imag < 0 else "+"
         return f"{number(value.real)}{sign}{number(abs(value.imag))}j"
@@ -59,6 +63,8 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
     """What a tensor holds: its one value, its few values, or its norm; NaN and Inf before all."""
     if seen is None:
         return "None"
+    if seen.min != seen.max and seen.values is None and not (seen.nans or seen.infs or seen.unread):
+        return "?" if seen.norm is None else f"{norm}={number(seen.norm)}"  # as most are
     if seen.unread:
         return shape(seen.meta) if seen.unread == NOT_ASKED else f"not read ({seen.unread})"
     listed = _listed(seen) if seen.values is not None else ""
@@ -113,11 +119,17 @@ def change(before: Gradient | None, after: Gradient | None, *, norm: str = "‖g
     return f"{tensor(before, norm=norm)} → {tensor(after, norm=norm)}"
 
 
-def accumulation(before: Gradient | None, incoming: Gradient | None, after: Gradient | None) -> str:
-    """`None → 2`, or `[1, 1, 4] + [1, 1, 1] → [2, 2, 5]`."""
+def accumulation(
+    before: Gradient | None,
+    incoming: Gradient | None,
+    after: Gradient | None,
+    *,
+    tell: Callable[[Gradient | None], str] = tensor,
+) -> str:
+    """`None → 2`, or `[1, 1, 4] + [1, 1, 1] → [2, 2, 5]`; `tell` says each of them."""
     if before is None:
-        return change(None, after)
-    return f"{tensor(before)} + {tensor(incoming)} → {tensor(after)}"
+        return f"None → {tell(after)}"
+    return f"{tell(before)} + {tell(incoming)} → {tell(after)}"
 
 
 def total(parts: Sequence[Gradient | None], whole: Gradient | None) -> str:
@@ -254,7 +266,6 @@ class Titles(Sequence[str]):
 
     def __init__(self, graph: Graph) -> None:
         self._nodes = graph.nodes
-        self._made = Counter(map(_made_by, graph.nodes))
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -268,6 +279,11 @@ class Titles(Sequence[str]):
         if isinstance(node, slice):
             return tuple(self[one] for one in range(*node.indices(len(self))))
         return self._title(self._nodes[node])
+
+    @cached_property
+    def _made(self) -> Counter[tuple[int, int, bool]]:
+        """How many nodes each run of an expression made."""
+        return Counter(map(_made_by, self._nodes))
 
     def shared(self, nodes: Sequence[int]) -> str:
         """The title of nodes that are alike, with where only those loops stood that all were in."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import textwrap
 from enum import Enum
-from functools import lru_cache
 
 from tracer.records import words
 from tracer.records.graph import Site
@@ -15,6 +14,7 @@ _LEAST_ROOM = 40
 
 _HANGING = 4
 _APART = re.compile(" {3,}")
+_MOST_KEPT = 4096
 
 
 class Tone(str, Enum):
@@ -49,11 +49,12 @@ class Columns:
         event = 20 if width >= 100 else 15
         where = min(max((width - 30) * 4 // 10, 20), 44)
         self._widths = (steps, 11, event, where, 5 if files <= 1 else 16)
+        self._events, self._wheres, self._places = map(_Fitted, self._widths[2:])
         self.call = where + event
 
     def header(self) -> str:
         """The names of the columns."""
-        return self.row(("#", "t µs", "event", "where", "line", "gradient"), Tone.FAINT)
+        return self.row("#", "t µs", "event", "where", "line", "gradient", Tone.FAINT)
 
     def heading(self, left: str, right: str) -> str:
         """The first line of a section; two, where both parts do not fit on one."""
@@ -71,12 +72,14 @@ class Columns:
         line = "─" * max(room - 5 - words.width(title), 3)
         return f"{self.dye(f'── {title} {line}', Tone.HEADING)} {facts}".rstrip()
 
-    def row(self, cells: tuple[str, str, str, str, str, str], tone: Tone = Tone.PLAIN) -> str:
+    def row(
+        self, step: str, time: str, event: str, where: str, place: str, text: str, tone: Tone
+    ) -> str:
         """One line; the last cell takes the room it needs."""
-        step, time, event, where, place, text = cells
-        numbers, times, events, wheres, places = self._widths
-        left = f"{step:>{numbers}}  {time:>{times}}  " if self.times else f"{step:>{numbers}}  "
-        start = f"{_fitted(event, events)}  {_fitted(where, wheres)}  {_fitted(place, places)}"
+        left = f"{step.rjust(self._widths[0])}  "
+        if self.times:
+            left += f"{time.rjust(self._widths[1])}  "
+        start = f"{self._events[event]}  {self._wheres[where]}  {self._places[place]}"
         if self._is_plain:
             return f"{left}{start}  {words.one_line(text)}".rstrip()
         return self.line(start, text, tone, left=left)
@@ -123,9 +126,21 @@ def _filled(text: str, first: int, others: int) -> list[str]:
     return lines
 
 
-@lru_cache(maxsize=4096)
+class _Fitted(dict[str, str]):
+    """Texts in just so many columns: what events are and where they happen comes often."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= _MOST_KEPT:
+            self.clear()
+        fitted = self[text] = _fitted(text, self._columns)
+        return fitted
+
+
 def _fitted(text: str, columns: int) -> str:
-    """The text in just so many columns; what events are and where they happen comes often."""
     if len(text) <= columns and text.isascii() and text.isprintable():
         return text.strip(" ").ljust(columns)
     short = words.shorten(text, columns)

@@ -22,12 +22,12 @@ class FlatTeller:
 
     def header(self) -> str:
         """The names of the columns."""
-        return self._columns.row(_COLUMNS, Tone.FAINT)
+        return self._columns.row(*_COLUMNS, Tone.FAINT)
 
     def tell(self, event: Event) -> str:
         """The line of an event. To be asked of all events of a pass whose steps are to be right."""
         said = self._sayings.say(event)
-        running = self._sayings.running.get(event.pass_id or 0)
+        running = self._sayings.at
         step = "" if event.pass_id is None else str(event.pass_id)
         if running is not None and said.counts:
             step += f"·{running.steps}"
@@ -35,4 +35,4 @@ class FlatTeller:
             self._sayings.forget(event.pass_id)
         place = self._columns.place(said.site, self._sayings.main_file)
         time = f"{event.t_ns / 1e6:.3f}"
-        return self._columns.row((step, time, said.event, said.where, place, said.text), said.tone)
+        return self._columns.row(step, time, said.event, said.where, place, said.text, said.tone)

@@ -11,6 +11,8 @@ from tracer.records.events import NodeRun, Pass
 from tracer.records.graph import Graph, Node
 from tracer.records.tensors import Gradient
 
+_LONGEST_NAME = 24
+
 
 class Wheres:
     """Where each node is: in the source, or in its module where one place led to several."""
@@ -49,15 +51,19 @@ class Running:
     """Of what arrives, which is said where it is sent and again where it is received."""
     hooked: set[tuple[int, int]] = field(default_factory=set)
 
+    def tell(self, gradient: Gradient | None) -> str:
+        """What a gradient holds, in words that are known where a node sent it before."""
+        return self.texts.get(id(gradient)) or words.tensor(gradient)
+
 
 def received_words(running: Running, event: NodeRun) -> str:
     """`in 5 = 1 + 4`, `in 1`; of several inputs those that something arrived at."""
     received = event.received
     if len(received) == 1:
-        return _received(running, event.node, 0, received[0], "in")
+        return f"in {_received(running, event.node, 0, received[0])}"
     return (
         "  ".join(
-            _received(running, event.node, number, gradient, f"in[{number}]")
+            f"in[{number}] {_received(running, event.node, number, gradient)}"
             for number, gradient in enumerate(received)
             if gradient is not None
         )
@@ -65,41 +71,46 @@ def received_words(running: Running, event: NodeRun) -> str:
     )
 
 
-def _received(
-    running: Running, node: int, input_nr: int, gradient: Gradient | None, name: str
-) -> str:
-    key = node, input_nr
-    text = running.texts.get(id(gradient)) or words.tensor(gradient)
-    if key in running.hooked:
-        return f"{name} {text} after hooks"
-    parts = running.arriving.get(key, ())
-    return f"{name} {text}{words.of_parts(parts)}" if len(parts) > 1 else f"{name} {text}"
+def _received(running: Running, node: int, input_nr: int, gradient: Gradient | None) -> str:
+    text, place = running.tell(gradient), (node, input_nr)
+    if place in running.hooked:
+        return f"{text} after hooks"
+    parts = running.arriving.get(place)
+    return text if parts is None or len(parts) == 1 else f"{text}{words.of_parts(parts)}"
 
 
 def returned_words(running: Running, event: NodeRun) -> Sequence[str]:
     """`→ x1 1` for each edge; also notes what arrives where it leads."""
-    texts = []
-    returned, nodes = event.returned, running.graph.nodes
+    said = []
+    returned, nodes, texts = event.returned, running.graph.nodes, running.texts
     source = nodes[event.node]
     for edge in running.graph.edges_from[event.node]:
-        gradient = returned[edge.slot] if edge.slot < len(returned) else None
-        text = words.tensor(gradient)
+        target, slot = edge.target, edge.slot
+        gradient = returned[slot] if slot < len(returned) else None
+        text = "None"
         if gradient is not None:
-            running.arriving.setdefault((edge.target, edge.input_nr), []).append(gradient)
-            running.texts[id(gradient)] = text
-        texts.append(f"→ {_short_name(source, nodes[edge.target])} {text}")
-    return texts
+            number = id(gradient)
+            text = texts.get(number) or words.tensor(gradient)
+            texts[number] = text
+            running.arriving.setdefault((target, edge.input_nr), []).append(gradient)
+        said.append(f"→ {_short_name(source, nodes[target])} {text}")
+    return said
 
 
 def _short_name(source: Node, target: Node) -> str:
     """What to call the node an edge leads to: of the same expression's nodes, what they do."""
-    name = ", ".join(target.variables)
-    site = target.site
-    if not name and site is not None and site is not source.site and site != source.site:
-        name = site.expression
-    return _short(name or words.op_name(target))
+    variables, site = target.variables, target.site
+    if variables and variables != ("",):
+        name = variables[0] if len(variables) == 1 else ", ".join(variables)
+    elif site is None or site is source.site or site == source.site:
+        name = words.op_name(target)
+    else:
+        name = site.expression or words.op_name(target)
+    if len(name) <= _LONGEST_NAME and name.isprintable():
+        return name.strip(" ")
+    return _short(name)
 
 
 @lru_cache(maxsize=4096)
 def _short(name: str) -> str:
-    return words.shorten(name, 24)
+    return words.shorten(name, _LONGEST_NAME)

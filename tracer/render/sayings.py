@@ -54,6 +54,7 @@ class Said:
 
 
 _said = maker(Said)
+_PLAIN, _FAINT, _GRAD, _WRONG = Tone.PLAIN, Tone.FAINT, Tone.GRAD, Tone.WRONG
 
 
 class Sayings:
@@ -62,6 +63,8 @@ class Sayings:
     def __init__(self, trace: TraceRecord) -> None:
         self._trace = trace
         self.running: dict[int, Running] = {}
+        self.at: Running | None = None
+        """The pass of the event that was told last, where that ran."""
         self.main_file = main_file(trace)
         self._words: dict[int, tuple[words.Titles, Wheres]] = {}
         self._paused_ns = 0
@@ -96,12 +99,11 @@ class Sayings:
         To be asked of every event of a pass, in order: what arrives at a node, and the number of
         its step, follow from those before it.
         """
+        self.at = running = self.running.get(event.pass_id or 0)
         sayer = self._sayers.get(type(event))
         said = sayer(event) if sayer is not None else Said(event.kind)
-        if said.counts:
-            running = self.running.get(event.pass_id or 0)
-            if running is not None:
-                running.steps += 1
+        if running is not None and said.counts:
+            running.steps += 1
         return said
 
     def _words_of(self, graph: Graph) -> tuple[words.Titles, Wheres]:
@@ -162,7 +164,7 @@ class Sayings:
         made_nodes = words.count(nodes, "node") if nodes else "no node"
         mode = f", {event.grad_mode}" if event.grad_mode != "grad" else ""
         text = f"{shape}  {made_nodes}{mode}".strip()
-        return _said("forward", where, site, text, Tone.FAINT, False)
+        return _said("forward", where, site, text, _FAINT, False)
 
     def _grad_mode(self, event: GradMode) -> Said:
         text = "history is kept again" if event.mode == "grad" else "no history from here"
@@ -182,7 +184,7 @@ class Sayings:
         return Said("hook removed", where, event.site, text, Tone.HOOK)
 
     def _hook_run(self, event: HookRun) -> Said:
-        hook, running = event.hook, self.running.get(event.pass_id or 0)
+        hook, running = event.hook, self.at
         if running is not None and event.node is not None:
             running.hooked.add((event.node, event.input_nr or 0))
         where = f"{hook.text} on {hook.subject}" if hook.subject else hook.text
@@ -196,28 +198,29 @@ class Sayings:
         return Said(hook.kind, where, hook.defined or hook.added, text, Tone.HOOK, counts=True)
 
     def _node_run(self, event: NodeRun) -> Said:
-        running = self.running.get(event.pass_id or 0)
+        running = self.at
         if running is None:
             return Said("node", counts=True)
         node = running.graph.nodes[event.node]
         received = words.padded(received_words(running, event), 16)
-        tone = Tone.PLAIN
+        tone = _PLAIN
         if event.end_ns is None:
-            text, tone = f"{received.rstrip()}   raised", Tone.WRONG
+            text, tone = f"{received.rstrip()}   raised", _WRONG
         else:
             text = "   ".join([received, *returned_words(running, event)]).rstrip()
             for one in (*event.received, *event.returned):
                 if one is not None and (one.nans or one.infs):
-                    tone = Tone.WRONG
+                    tone = _WRONG
         return _said(node.name, running.wheres[node.id], node.site, text, tone, True)
 
     def _accumulate(self, event: Accumulate) -> Said:
-        text = words.accumulation(event.before, event.incoming, event.after)
-        running = self.running.get(event.pass_id or 0)
+        running = self.at
+        tell = words.tensor if running is None else running.tell
+        text = words.accumulation(event.before, event.incoming, event.after, tell=tell)
         parts = running.arriving.get((event.node, 0), ()) if running is not None else ()
         if len(parts) > 1:
             text += f"   receives {words.total(parts, event.incoming)}"
-        tone = Tone.WRONG if words.not_finite(event.after) else Tone.GRAD
+        tone = _WRONG if words.not_finite(event.after) else _GRAD
         return _said("accumulate", f"{self._leaf_name(event.leaf)}.grad", None, text, tone, True)
 
     def _leaf_name(self, number: int) -> str:

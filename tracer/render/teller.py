@@ -37,8 +37,10 @@ class Teller:
     def tell(self, event: Event) -> Sequence[str]:
         """The lines that are complete with this event: equal operations in a row are one line."""
         said = self._sayings.say(event)
-        lines: list[str] = []
         held = self._held
+        if held is None and said.counts:  # a step of a pass, as nearly all are
+            return self._told(event, said, self._sayings.at)
+        lines: list[str] = []
         if held is not None:
             is_same = held.said.where == said.where and held.said == said  # where, most differ
             if is_same and held.event.pass_id == event.pass_id:
@@ -52,8 +54,7 @@ class Teller:
         elif isinstance(event, Mark):
             lines += self._mark(event)
         elif not isinstance(event, PassBegin):
-            lines += self._enter(event)
-            lines.append(self._row(event, said))
+            lines += self._told(event, said, self._running.get(event.pass_id or 0))
         return lines
 
     def finish(self) -> list[str]:
@@ -61,13 +62,18 @@ class Teller:
         held, self._held = self._held, None
         if held is None:
             return []
-        return [*self._enter(held.event), self._row(held.event, held.said, held.times)]
+        running = self._running.get(held.event.pass_id or 0)
+        return self._told(held.event, held.said, running, held.times)
+
+    def _told(
+        self, event: Event, said: Said, running: Running | None, times: int = 1
+    ) -> list[str]:  # fmt: skip
+        return [*self._enter(event, running), self._row(event, said, running, times)]
 
     # ---- sections
 
-    def _enter(self, event: Event) -> Sequence[str]:
+    def _enter(self, event: Event, running: Running | None) -> Sequence[str]:
         """The lines that head those of a pass, or set those between passes apart."""
-        running = self._running.get(event.pass_id or 0)
         section = event.pass_id if running is not None else None
         if section == self._section:
             return ()
@@ -108,13 +114,12 @@ class Teller:
         if running is None:
             return
         if not running.headed:
-            yield from self._enter(event)
+            yield from self._enter(event, running)
         if not running.record.outcome.ok:
-            yield self._row(event, said)
+            yield self._row(event, said, running)
         self._sayings.forget(event.pass_id)
 
-    def _row(self, event: Event, said: Said, times: int = 1) -> str:
-        running = self._running.get(event.pass_id or 0)
+    def _row(self, event: Event, said: Said, running: Running | None, times: int = 1) -> str:
         step = ""
         if running is not None:
             time = _microseconds(event.t_ns - running.record.begin_ns)
@@ -124,7 +129,7 @@ class Teller:
         site = said.site
         place = "" if site is None else self._columns.place(site, self._sayings.main_file)
         text = f"{said.text}  ×{times}" if times > 1 else said.text
-        return self._columns.row((step, time, said.event, said.where, place, text), said.tone)
+        return self._columns.row(step, time, said.event, said.where, place, text, said.tone)
 
 
 def _microseconds(ns: int) -> str:

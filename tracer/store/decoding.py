@@ -145,7 +145,7 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
         length, _, _, thread, pass_id, seq, t_ns, node, order, end_ns, n_received, n_returned,
     ) = _unpack_node(buffer, offset)  # fmt: skip
     end = offset + length
-    offset += _NODE_FRAME.size
+    offset += _NODE_SIZE
     if n_received + n_returned > end - offset:
         raise ValueError(f"{n_received + n_returned} entries in {end - offset} bytes")
     received: list[Gradient | None] = []
@@ -157,7 +157,7 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
             entry, offset = decode_entry(buffer, offset, lookup, meta)
         received.append(entry)
     returned: list[Gradient | None] = []
-    metas = flow.leaving(node)
+    metas: Sequence[TensorMeta] | None = None
     for slot in range(n_returned):
         state = buffer[offset]
         if state == ENTRY_NONE:
@@ -165,6 +165,8 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
         elif state == ENTRY_RECEIVED:
             entry, offset = received[buffer[offset + 1]], offset + 2
         else:
+            if metas is None:
+                metas = flow.leaving(node)
             meta = metas[slot] if slot < len(metas) else UNKNOWN_META
             entry, offset = decode_entry(buffer, offset, lookup, meta)
         returned.append(entry)
@@ -181,8 +183,7 @@ def _decode_accumulate(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) 
         length, _, _, thread, pass_id, seq, t_ns, leaf, node, order, end_ns,
     ) = _unpack_accumulate(buffer, offset)  # fmt: skip
     end = offset + length
-    offset += _ACCUMULATE_FRAME.size
-    meta = flow.leaf(leaf)
+    offset += _ACCUMULATE_SIZE
     entries: list[Gradient | None] = []
     for _ in range(3):
         state = buffer[offset]
@@ -191,9 +192,10 @@ def _decode_accumulate(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) 
         elif state == ENTRY_SAME:
             entry, offset = flow.sent(node, 0), offset + 1
         else:
-            entry, offset = decode_entry(buffer, offset, lookup, meta)
+            entry, offset = decode_entry(buffer, offset, lookup, flow.leaf(leaf))
         entries.append(entry)
-    _check_end(offset, end)
+    if offset != end:
+        _check_end(offset, end)
     return _accumulate(
         seq, t_ns, thread, pass_id or None, leaf, node, order, end_ns if end_ns >= 0 else None,
         *entries,
@@ -205,20 +207,21 @@ def _decode_forward(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> 
         length, _, _, thread, pass_id, seq, t_ns, op, site, module, low, high, mode, cut_kind,
     ) = _unpack_forward(buffer, offset)  # fmt: skip
     end = offset + length
-    offset += _FORWARD_FRAME.size
+    offset += _FORWARD_SIZE
     cut = None
     if cut_kind:
         payload = _Payload(buffer, offset - ONE.size, end, lookup, flow)
         cut, offset = _decode_cut(payload), payload.offset
     n_inputs, n_outputs = COUNTS.unpack_from(buffer, offset)
-    first = offset + COUNTS.size
-    between = first + n_inputs * TENSOR.size
-    _check_end(between + n_outputs * TENSOR.size, end)
-    inputs = [_tensor(buffer, at, lookup) for at in range(first, between, TENSOR.size)]
-    outputs = [_tensor(buffer, at, lookup) for at in range(between, end, TENSOR.size)]
+    first = offset + _COUNTS_SIZE
+    between = first + n_inputs * _TENSOR_SIZE
+    if between + n_outputs * _TENSOR_SIZE != end:
+        _check_end(between + n_outputs * _TENSOR_SIZE, end)
+    inputs = _tensors(buffer, first, between, lookup) if n_inputs else ()
+    outputs = _tensors(buffer, between, end, lookup) if n_outputs else ()
     return _forward(
         seq, t_ns, thread, pass_id or None, lookup.string(op), lookup.site(site),
-        lookup.string(module), (low, high), GRAD_MODES[mode], tuple(inputs), tuple(outputs), cut,
+        lookup.string(module), (low, high), GRAD_MODES[mode], inputs, outputs, cut,
     )  # fmt: skip
 
 
@@ -231,10 +234,13 @@ def _decode_cut(payload: _Payload) -> Cut:
     return Cut(payload.lookup.string(kind), tensors, payload.lookup.site(region))
 
 
-def _tensor(buffer: Packed, offset: int, lookup: Lookup) -> TensorRef:
-    meta, made_by, leaf, name = TENSOR.unpack_from(buffer, offset)
-    known = lookup.meta(meta) if meta else None
-    return _tensor_ref(known, made_by or None, None if leaf < 0 else leaf, lookup.string(name))
+def _tensors(buffer: Packed, start: int, end: int, lookup: Lookup) -> tuple[TensorRef, ...]:
+    refs = []
+    for at in range(start, end, _TENSOR_SIZE):
+        meta, made_by, leaf, name = TENSOR.unpack_from(buffer, at)
+        known, number = lookup.meta(meta) if meta else None, None if leaf < 0 else leaf
+        refs.append(_tensor_ref(known, made_by or None, number, lookup.string(name)))
+    return tuple(refs)
 
 
 def _decode_grad_mode(payload: _Payload) -> dict[str, object]:
@@ -352,6 +358,8 @@ _NODE_FRAME, _ACCUMULATE_FRAME, _FORWARD_FRAME = (
     struct.Struct(HEADER.format + layout)
     for layout in (NODE.format[1:], ACCUMULATE.format[1:], FORWARD.format[1:] + "I")
 )
+_NODE_SIZE, _ACCUMULATE_SIZE = _NODE_FRAME.size, _ACCUMULATE_FRAME.size
+_FORWARD_SIZE, _COUNTS_SIZE, _TENSOR_SIZE = _FORWARD_FRAME.size, COUNTS.size, TENSOR.size
 _unpack_node = _NODE_FRAME.unpack_from
 _unpack_accumulate = _ACCUMULATE_FRAME.unpack_from
 _unpack_forward = _FORWARD_FRAME.unpack_from

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -40,21 +41,30 @@ class Wiring:
     """Which output leads to which input, and what metadata passes there, for one graph."""
 
     def __init__(
-        self, outputs: Sequence[tuple[TensorMeta | None, ...]], edges: Iterable[Edge]
+        self,
+        outputs: Sequence[tuple[TensorMeta | None, ...]],
+        edges_from: Mapping[int, Sequence[Edge]],
     ) -> None:
         self._outputs = outputs
-        self._edges: dict[int, list[Edge]] = {}
-        self.sources: dict[tuple[int, int], Edge | None] = {}
+        self._whole: dict[int, Sequence[TensorMeta]] = {}
+        self._edges = edges_from
+
+    @cached_property
+    def sources(self) -> Mapping[tuple[int, int], Edge | None]:
         """The one edge that leads to an input of a node; None where there are several."""
-        for edge in edges:
-            self._edges.setdefault(edge.source, []).append(edge)
+        found: dict[tuple[int, int], Edge | None] = {}
+        for edge in chain.from_iterable(self._edges.values()):
             place = edge.target, edge.input_nr
-            self.sources[place] = None if place in self.sources else edge
+            found[place] = None if place in found else edge
+        return found
 
     def arriving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that arrives at a node."""
         outputs = self._outputs[node] if node < len(self._outputs) else ()
-        return [meta or UNKNOWN_META for meta in outputs]
+        whole = self._whole.get(id(outputs))  # most nodes have those of others, as one object
+        if whole is None:
+            whole = self._whole[id(outputs)] = [meta or UNKNOWN_META for meta in outputs]
+        return whole
 
     def leaving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that leaves a node, by slot."""
@@ -65,9 +75,7 @@ class Wiring:
             if len(found) < slot < _MOST_SLOTS:
                 found += [UNKNOWN_META] * (slot - len(found))
             if len(found) == slot:
-                target, place = edge.target, edge.input_nr
-                outputs = self._outputs[target] if target < len(self._outputs) else ()
-                found.append((outputs[place] if place < len(outputs) else None) or UNKNOWN_META)
+                found.append(meta_at(self.arriving(edge.target), edge.input_nr))
         return found
 
 
@@ -99,9 +107,12 @@ class Wirings:
         """The wiring of a graph: from its record where that is known, else from the file alone."""
         graph, archive = self._known(number), self._archive
         if graph is not None:
-            return Wiring([node.outputs for node in graph.nodes], graph.edges)
+            return Wiring([node.outputs for node in graph.nodes], graph.edges_from)
         outputs = [archive.metas(text) for (text,) in archive.each(_OUTPUTS, number)]
-        return Wiring(outputs, edges_of(archive, number))
+        edges_from: dict[int, list[Edge]] = {}
+        for edge in edges_of(archive, number):
+            edges_from.setdefault(edge.source, []).append(edge)
+        return Wiring(outputs, edges_from)
 
 
 class _Place(NamedTuple):

@@ -112,7 +112,7 @@ class ChunkLog:
                     event = decode_event(frames, offset, archive, flow)
                 except NONSENSE as error:
                     raise damaged(archive.label, error) from error
-                if isinstance(event, NodeRun):
+                if type(event) is NodeRun:
                     flow.ran(event.node, event.returned)
                 yield event
             if kind == PASS_END_CODE:
@@ -139,14 +139,30 @@ class ChunkLog:
         found = [chunk for chunk in index if wanted.may_be_in(chunk)]
         if not wanted.needs_context:
             return found
-        first_pass = min((chunk.first_pass for chunk in found if chunk.first_pass), default=None)
-        if first_pass is None:
+        first_pass = min(filter(None, (self._first_pass(one, wanted) for one in found)), default=0)
+        if not first_pass:
             return found
         return [
             chunk
             for chunk in index
             if wanted.may_be_in(chunk) or (chunk.kinds & _CONTEXT and chunk.last_pass >= first_pass)
         ]
+
+    def _first_pass(self, chunk: _Chunk, wanted: _Wanted) -> int:
+        """The least pass of which wanted events in a chunk can refer to others, 0 for none.
+
+        Where only a part of the chunk is wanted, that is looked up in it: what is left of the pass
+        before would have all of that one read.
+        """
+        if chunk.first_seq >= wanted.since or not chunk.first_pass:
+            return chunk.first_pass
+        with self._archive.reading():
+            passes = [
+                pass_id
+                for _, kind, pass_id, seq in scan_frames(self._read(chunk))
+                if pass_id and seq >= wanted.since and _REFERRING >> kind & 1
+            ]
+        return min(passes, default=0)
 
     def _index(self, pass_id: int | None) -> list[_Chunk]:
         columns = ", ".join(f"CAST({name} AS INTEGER)" for name in _Chunk._fields)

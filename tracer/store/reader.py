@@ -223,9 +223,10 @@ def _graph(archive: Archive, number: int, digest: str, notes: str) -> Graph:
 def _check_graph(graph: Graph) -> None:
     """Refuse a graph in which a number leads nowhere."""
     count = len(graph.nodes)
-    if any(node.id != place for place, node in enumerate(graph.nodes)):
+    if [node.id for node in graph.nodes] != list(range(count)):
         raise ValueError(f"nodes of graph {graph.id} are missing")
-    ends = [end for edge in graph.edges for end in (edge.source, edge.target)]
+    ends = [edge.source for edge in graph.edges]
+    ends += [edge.target for edge in graph.edges]
     ends += [root.node for root in graph.roots]
     if ends and (min(ends) < 0 or max(ends) >= count):
         raise ValueError(f"an edge of graph {graph.id} leads to no node")

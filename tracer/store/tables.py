@@ -66,12 +66,15 @@ class _Blocks:
         self._table = table
         self._make = make
         self._kept: dict[int, dict[int, Any]] = {}
+        self.latest: dict[int, Any] = {}
+        """The rows of the block that was asked for last, by id."""
 
     def __getitem__(self, position: int) -> Any:
         block = position // _BLOCK
         rows = self._kept.get(block)
         if rows is None:
             rows = self._read(block)
+        self.latest = rows
         number = self.numbers.at(position)
         try:
             return rows[number]
@@ -148,10 +151,13 @@ class Leaves(Mapping[int, Leaf]):
         self._blocks = _Blocks(archive, "leaf", make)
 
     def __getitem__(self, number: int) -> Leaf:
+        found: Leaf | None = self._blocks.latest.get(number)
+        if found is not None:
+            return found
         position = self._blocks.numbers.find(number) if isinstance(number, int) else -1
         if position < 0:
             raise KeyError(number)
-        found: Leaf = self._blocks[position]
+        found = self._blocks[position]
         return found
 
     def __len__(self) -> int:
