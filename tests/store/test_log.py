@@ -33,6 +33,7 @@ from tracer.records import (
 )
 from tracer.store import TraceWriter, read_writer
 from tracer.store.flows import NOT_RECORDED
+from tracer.store.frames import encode_event
 
 SAME = bytes([1])
 NONE = bytes([0])
@@ -129,6 +130,22 @@ def test_a_selection_reads_only_the_chunks_it_needs() -> None:
     assert [event.seq for event in trace.events.select(pass_id=2)] == [5, 6, 7, 8]
     with pytest.raises(TraceFileError):
         list(trace.events)
+
+
+def test_what_came_after_a_pass_is_read_without_the_frames_of_that_pass() -> None:
+    writer = TraceWriter(None, Run(), flush_bytes=1)
+    one, two = (
+        b"".join(encode_event(event, writer) for event in events)
+        for events in (
+            [NodeRun(seq=1, pass_id=1, node=0, order=1)],
+            [PassEnd(seq=2, pass_id=1), NodeRun(seq=3, pass_id=2, node=0, order=1)],
+        )
+    )
+    writer.append(one)
+    writer.append(two)
+    trace = read_writer(writer)
+    writer.connection.execute("UPDATE chunk SET frames = x'00' WHERE last_pass = 1")
+    assert [event.seq for event in trace.events.select(since=3)] == [3]
 
 
 def test_events_written_later_are_in_a_log_opened_before() -> None:

@@ -74,7 +74,7 @@ def command(
         return
     check_folder(output)
     trace = open_trace(file)
-    with no_collection():
+    with no_collection(aged=True):
         draw_to_file(trace, output, view, pass_id=pass_id, like=like, dpi=dpi, limit=time_limit)
     say_gaps(trace)
 

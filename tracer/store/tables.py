@@ -152,12 +152,11 @@ class Leaves(Mapping[int, Leaf]):
 
     def __getitem__(self, number: int) -> Leaf:
         found: Leaf | None = self._blocks.latest.get(number)
-        if found is not None:
-            return found
-        position = self._blocks.numbers.find(number) if isinstance(number, int) else -1
-        if position < 0:
-            raise KeyError(number)
-        found = self._blocks[position]
+        if found is None:
+            position = self._blocks.numbers.find(number) if isinstance(number, int) else -1
+            if position < 0:
+                raise KeyError(number)
+            found = self._blocks[position]
         return found
 
     def __len__(self) -> int:
