@@ -1,6 +1,6 @@
 """All benchmarks, one after the other; their figures in one file, and as tables in the end.
 
-    python benchmarks --json benchmarks/figures.json     # what `make bench` does: 35 minutes
+    python benchmarks --json benchmarks/figures.json     # what `make bench` does: 45 minutes or so
     python benchmarks --quick                            # only to see that all of them run
     python benchmarks --only overhead writing
 
@@ -22,7 +22,7 @@ from tables import comparison
 HERE = Path(__file__).parent
 INTERRUPTED = 130
 PARTS = {
-    "overhead": ["--seconds", "60", "--rounds", "4"],
+    "overhead": ["--seconds", "60", "--rounds", "9"],
     "extraction": [],
     "writing": [],
     "kernels": [],
