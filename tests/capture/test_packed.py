@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,12 +22,12 @@ class Double(torch.autograd.Function):
     """A custom Function, which keeps something of its own."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        ctx.factor = 2  # type: ignore[attr-defined]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.factor = 2
         return x * 2
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient * 2
 
 

@@ -43,8 +43,8 @@ class GraphBook:
     forgotten is a new graph, with the same digest.
 
     `signatures` numbers, for the walks, what makes two nodes alike. `plain` has the structures that
-    run no user code, with the nature of each node: how attach is told apart what runs user code and
-    what only rearranges its gradient. The core holds all three dictionaries.
+    run no user code, each with what `natures` says of its nodes. The core holds all three
+    dictionaries.
     """
 
     def __init__(self, session: Session) -> None:

@@ -46,14 +46,14 @@ class UserCode:
 
     def wrote(self, filename: str) -> bool:
         """Tell whether the user wrote this file; names like `<string>` count as the user's."""
+        if filename.startswith("<"):  # there is no end of such names: they are not remembered
+            return not filename.startswith(_GENERATED)
         known = self._wrote.get(filename)
         if known is None:
-            known = self._wrote[filename] = self._find_out(filename)
+            known = self._wrote[filename] = self._wrote_file(filename)
         return known
 
-    def _find_out(self, filename: str) -> bool:
-        if filename.startswith("<"):
-            return not filename.startswith(_GENERATED)
+    def _wrote_file(self, filename: str) -> bool:
         path = os.path.abspath(filename)
         if _is_within(path, TRACER) or _is_pytorch(path) or _is_launcher(path):
             return False

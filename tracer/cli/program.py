@@ -107,7 +107,7 @@ def run() -> None:
         click.echo(f"tracer: {error.filename or 'the output'}: {error.strerror}", err=True)
         status = 1
     if sys.argv[1:2] and sys.argv[1] in _READING:
-        import gc
+        import gc  # `--help` imports nothing that it does not use
 
         gc.freeze()  # no code but ours ran, and what a trace is read into goes with the process
     sys.exit(status)

@@ -14,7 +14,7 @@ from tracer.records.trace import Run, TraceRecord
 from tracer.store.decoding import decode_event, meta_at
 from tracer.store.entries import UNKNOWN_META, Packed, decode_entry
 from tracer.store.flows import NOT_RECORDED
-from tracer.store.frames import encode_event, scan_frames
+from tracer.store.frames import scan_frames
 from tracer.store.writer import Stored, TraceWriter
 
 
@@ -112,7 +112,7 @@ class LiveWriter(TraceWriter):
 
     def event(self, event: Event) -> None:
         """Write an event."""
-        self.append(encode_event(event, self))
+        self.append(self.frame(event))
 
     def append(
         self, frames: Packed, span: tuple[int, int, int, int, int, int] | None = None
