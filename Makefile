@@ -31,7 +31,7 @@ $(DOCS)/index.html: $(READY) $(SOURCES)
 
 test: format lint types pytest
 
-# 45 minutes; the JSON is what the documentation's page of comparisons is made from. What is not
+# Most of an hour; the JSON is what the documentation's page of comparisons is made from. What is not
 # installed (torchlens is the extra `bench`) is said to be. Ctrl-C keeps what there is by then.
 bench: $(READY)
 	$(BIN)/python benchmarks --json benchmarks/figures.json

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other; their figures in one file, and as tables in the end.
 
-    python benchmarks --json benchmarks/figures.json     # what `make bench` does: 45 minutes or so
+    python benchmarks --json benchmarks/figures.json     # what `make bench` does: most of an hour
     python benchmarks --quick                            # only to see that all of them run
     python benchmarks --only overhead writing
 
