@@ -13,6 +13,8 @@ SWITCH = "autograd_tracer.pth"
 HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tracer/capture").glob("*.h"))
 
 THREADS = [] if os.name == "nt" else ["-pthread"]
+# sqrt need not set errno, and both sides of a choice may be computed: several elements at once.
+ARITHMETIC = [] if os.name == "nt" else ["-fno-math-errno", "-fno-trapping-math"]
 
 core = Extension(
     "tracer.capture._core",
@@ -21,7 +23,7 @@ core = Extension(
     optional=True,  # without a compiler the same core in Python records, only slower
     py_limited_api=True,
     define_macros=[("Py_LIMITED_API", "0x030A0000")],
-    extra_compile_args=THREADS,
+    extra_compile_args=[*THREADS, *ARITHMETIC],
     extra_link_args=THREADS,
 )
 # A free-threaded Python has no stable ABI, and setuptools refuses to be asked for it there.
