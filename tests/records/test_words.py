@@ -48,22 +48,6 @@ def test_a_tensor_says_its_values_or_its_norm(seen: Gradient | None, text: str) 
     assert words.tensor(seen) == text
 
 
-def test_contributions_add_up_in_words() -> None:
-    one, four, five = full(1.0, (3, 2)), full(4.0, (3, 2)), full(5.0, (3, 2))
-    assert words.total([one, four], five) == "1 + 4 = 5  (2 paths)"
-    assert words.of_parts([one, four]) == " = 1 + 4"
-
-
-def test_contributions_too_large_to_write_out_say_their_norms() -> None:
-    parts = [spread(norm, (64, 64)) for norm in (0.3, 0.4)]
-    assert words.total(parts, spread(0.5, (64, 64))) == "norms 0.3, 0.4 → 0.5  (2 paths)"
-    assert words.of_parts(parts) == " (2 paths, norms 0.3, 0.4)"
-
-
-def test_many_contributions_are_not_all_written_out() -> None:
-    assert words.total([full(1.0)] * 9, full(9.0)) == "1 + 1 + 1 + 1 + … = 9  (9 paths)"
-
-
 def test_accumulation_says_before_incoming_and_after() -> None:
     before, incoming, after = vector(1.0, 1.0, 4.0), vector(1.0, 1.0, 1.0), vector(2.0, 2.0, 5.0)
     assert words.accumulation(before, incoming, after) == "[1, 1, 4] + [1, 1, 1] → [2, 2, 5]"

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import overload
@@ -20,9 +20,7 @@ _DTYPES = {
     "uint8": "u8", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2",
 }  # fmt: skip
 _LONGEST_LIST = 34
-_LONGEST_SUM = 64
 _MOST_VALUES = 16
-_MANY_PARTS = 8
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*|\t")
 BACKWARD_OF = "backward of "
 """Begins the `op` of a node that a backward pass made (see `Node`)."""
@@ -63,8 +61,6 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
     """What a tensor holds: its one value, its few values, or its norm; NaN and Inf before all."""
     if seen is None:
         return "None"
-    if seen.min != seen.max and seen.values is None and not (seen.nans or seen.infs or seen.unread):
-        return "?" if seen.norm is None else f"{norm}={number(seen.norm)}"  # as most are
     if seen.unread:
         return shape(seen.meta) if seen.unread == NOT_ASKED else f"not read ({seen.unread})"
     listed = _listed(seen) if seen.values is not None else ""
@@ -72,10 +68,15 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
         return listed
     if seen.nans or seen.infs:
         return not_finite(seen)
-    uniform = seen.uniform if seen.min == seen.max else None
+    return extent(seen.norm, seen.uniform if seen.min == seen.max else None, norm=norm)
+
+
+def extent(size: float | None, uniform: float | None, *, norm: str = "‖g‖") -> str:
+    """What is said of a tensor by its statistics: the one value of all its elements where there is
+    one, else its norm."""
     if uniform is not None:
         return number(uniform)
-    return "?" if seen.norm is None else f"{norm}={number(seen.norm)}"
+    return "?" if size is None else f"{norm}={number(size)}"
 
 
 def _listed(seen: Gradient) -> str:
@@ -119,49 +120,14 @@ def change(before: Gradient | None, after: Gradient | None, *, norm: str = "‖g
     return f"{tensor(before, norm=norm)} → {tensor(after, norm=norm)}"
 
 
-def accumulation(
-    before: Gradient | None,
-    incoming: Gradient | None,
-    after: Gradient | None,
-    *,
-    tell: Callable[[Gradient | None], str] = tensor,
-) -> str:
-    """`None → 2`, or `[1, 1, 4] + [1, 1, 1] → [2, 2, 5]`; `tell` says each of them."""
-    if before is None:
-        return f"None → {tell(after)}"
-    return f"{tell(before)} + {tell(incoming)} → {tell(after)}"
+def accumulation(before: Gradient | None, incoming: Gradient | None, after: Gradient | None) -> str:
+    """`None → 2`, or `[1, 1, 4] + [1, 1, 1] → [2, 2, 5]`."""
+    return added(None if before is None else tensor(before), tensor(incoming), tensor(after))
 
 
-def total(parts: Sequence[Gradient | None], whole: Gradient | None) -> str:
-    """`1 + 4 = 5  (2 paths)`; of tensors too large to write out, their norms."""
-    paths = f"({len(parts):,} paths)"
-    written = f"{_sum_of(parts)} = {tensor(whole)}  {paths}"
-    if "‖" not in written and len(written) <= _LONGEST_SUM:
-        return written
-    return f"norms {_norms_of(parts)} → {_norm_of(whole)}  {paths}"
-
-
-def _sum_of(parts: Sequence[Gradient | None]) -> str:
-    return " + ".join([tensor(part) for part in parts[:4]] + ["…"] * (len(parts) > 4))
-
-
-def _norms_of(parts: Sequence[Gradient | None]) -> str:
-    known = [part.norm for part in parts if part is not None and part.norm is not None]
-    if len(parts) > _MANY_PARTS and known:
-        return f"{brief(min(known))} … {brief(max(known))}"
-    return ", ".join([_norm_of(part) for part in parts[:4]] + ["…"] * (len(parts) > 4))
-
-
-def _norm_of(seen: Gradient | None) -> str:
-    return tensor(seen) if seen is None or seen.norm is None else number(seen.norm)
-
-
-def of_parts(parts: Sequence[Gradient | None]) -> str:
-    """What stands behind a sum: ` = 1 + 4`, or ` (2 paths, norms 0.3, 0.4)`."""
-    written = _sum_of(parts)
-    if "‖" in written or len(written) > _LONGEST_SUM:
-        return f" ({len(parts)} paths, norms {_norms_of(parts)})"
-    return f" = {written}"
+def added(before: str | None, incoming: str, after: str) -> str:
+    """What `accumulation` says, of what is told in words; `before` is None where there was none."""
+    return f"None → {after}" if before is None else f"{before} + {incoming} → {after}"
 
 
 def hook_effect(

@@ -76,13 +76,20 @@ class Columns:
         self, step: str, time: str, event: str, where: str, place: str, text: str, tone: Tone
     ) -> str:
         """One line; the last cell takes the room it needs."""
+        return self.put(step, time, self.cells(event, where, place), text, tone)
+
+    def cells(self, event: str, where: str, place: str) -> str:
+        """The cells in the middle of a line: what happened, and where."""
+        return f"{self._events[event]}  {self._wheres[where]}  {self._places[place]}"
+
+    def put(self, step: str, time: str, cells: str, text: str, tone: Tone) -> str:
+        """One line around cells that are laid out."""
         left = f"{step.rjust(self._widths[0])}  "
         if self.times:
             left += f"{time.rjust(self._widths[1])}  "
-        start = f"{self._events[event]}  {self._wheres[where]}  {self._places[place]}"
         if self._is_plain:
-            return f"{left}{start}  {words.one_line(text)}".rstrip()
-        return self.line(start, text, tone, left=left)
+            return f"{left}{cells}  {words.one_line(text)}".rstrip()
+        return self.line(cells, text, tone, left=left)
 
     def line(self, start: str, text: str, tone: Tone, *, left: str = "") -> str:
         """A start and, behind it, text that may go on in further lines; `left` is not coloured."""

@@ -13,6 +13,7 @@ from tracer.records import words
 from tracer.records.graph import Edge
 from tracer.records.passes import PassView, view_pass
 from tracer.records.tensors import Gradient
+from tracer.records.told import of_parts, told
 from tracer.records.trace import TraceRecord
 
 _NAME = r'(?:"(?:[^"\\]|\\.)*"|[\w.]+)'
@@ -147,8 +148,8 @@ class _Values:
             return
         if node.site is not None and node.site.text:
             yield words.shorten(self._titles[number], 40)
-        parts = [part.gradient for part in view.arriving(number)]
-        total = words.of_parts(parts) if len(parts) > 1 else ""
+        parts = [told(part.gradient) for part in view.arriving(number)]
+        total = of_parts(parts) if len(parts) > 1 else ""
         yield f"{step}  in {words.tensor(view.received(number))}{total}"
 
     def _at_leaf(self, number: int) -> Iterator[str]:

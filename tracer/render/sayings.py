@@ -35,7 +35,7 @@ from tracer.records.passes import find_pass, main_file
 from tracer.records.quick import maker
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Tone
-from tracer.render.running import Running, Wheres, received_words, returned_words
+from tracer.render.running import GraphWords, Running
 
 _MOST_GRAPHS = 8
 """Graphs whose words are kept: a program may make a new one in each pass."""
@@ -53,6 +53,8 @@ class Said:
     counts: bool = False
 
 
+UNKNOWN_NODE = Said("node", counts=True)
+"""Of a node in a pass whose begin was not told, or that is not in its graph."""
 _said = maker(Said)
 _PLAIN, _FAINT, _GRAD, _WRONG = Tone.PLAIN, Tone.FAINT, Tone.GRAD, Tone.WRONG
 
@@ -66,7 +68,7 @@ class Sayings:
         self.at: Running | None = None
         """The pass of the event that was told last, where that ran."""
         self.main_file = main_file(trace)
-        self._words: dict[int, tuple[words.Titles, Wheres]] = {}
+        self._words: dict[int, GraphWords] = {}
         self._paused_ns = 0
         self._sayers: dict[type[Event], Callable[[Any], Said]] = {
             PassBegin: self._pass_begin,
@@ -106,23 +108,21 @@ class Sayings:
             running.steps += 1
         return said
 
-    def _words_of(self, graph: Graph) -> tuple[words.Titles, Wheres]:
-        """What to call each node of a graph, and where to say that it is."""
+    def _words_of(self, graph: Graph) -> GraphWords:
         if graph.id not in self._words:
             if len(self._words) >= _MOST_GRAPHS:
                 self._words.clear()
-            titles = words.Titles(graph)
-            self._words[graph.id] = titles, Wheres(graph, titles)
+            self._words[graph.id] = GraphWords(graph)
         return self._words[graph.id]
 
     def _pass_begin(self, event: PassBegin) -> Said:
         record = find_pass(self._trace, event.pass_id or 0)
         graph = self._trace.graphs[record.graph]
-        running = self.running[record.id] = Running(record, graph, *self._words_of(graph))
+        running = self.running[record.id] = Running(record, graph, self._words_of(graph))
         for number, root in enumerate(record.roots):
             seed = record.seeds[number] if number < len(record.seeds) else None
             if seed is not None:
-                running.arriving.setdefault((root.node, root.input_nr), []).append(seed)
+                running.seed(root.node, root.input_nr, seed)
         asked = [f"thread {record.thread}"] if record.thread else []
         asked += [f"inside pass {record.parent}"] if record.parent is not None else []
         asked += [name for name in ("retain_graph", "create_graph") if getattr(record, name)]
@@ -186,7 +186,7 @@ class Sayings:
     def _hook_run(self, event: HookRun) -> Said:
         hook, running = event.hook, self.at
         if running is not None and event.node is not None:
-            running.hooked.add((event.node, event.input_nr or 0))
+            running.hook_ran(event.node, event.input_nr or 0)
         where = f"{hook.text} on {hook.subject}" if hook.subject else hook.text
         if event.raised:
             return Said(
@@ -199,29 +199,28 @@ class Sayings:
 
     def _node_run(self, event: NodeRun) -> Said:
         running = self.at
-        if running is None:
-            return Said("node", counts=True)
-        node = running.graph.nodes[event.node]
-        received = words.padded(received_words(running, event), 16)
-        tone = _PLAIN
-        if event.end_ns is None:
-            text, tone = f"{received.rstrip()}   raised", _WRONG
-        else:
-            text = "   ".join([received, *returned_words(running, event)]).rstrip()
-            for one in (*event.received, *event.returned):
-                if one is not None and (one.nans or one.infs):
-                    tone = _WRONG
+        if running is None or not running.has(event.node):
+            return UNKNOWN_NODE
+        node, tell = running.graph.nodes[event.node], running.tell
+        text, wrong = running.node_words(
+            event.node, [*map(tell, event.received)], [*map(tell, event.returned)],
+            ended=event.end_ns is not None,
+        )  # fmt: skip
+        tone = _WRONG if wrong else _PLAIN
         return _said(node.name, running.wheres[node.id], node.site, text, tone, True)
 
     def _accumulate(self, event: Accumulate) -> Said:
-        running = self.at
-        tell = words.tensor if running is None else running.tell
-        text = words.accumulation(event.before, event.incoming, event.after, tell=tell)
-        parts = running.arriving.get((event.node, 0), ()) if running is not None else ()
-        if len(parts) > 1:
-            text += f"   receives {words.total(parts, event.incoming)}"
+        entries = event.before, event.incoming, event.after
+        if self.at is None:
+            text = words.accumulation(*entries)
+        else:
+            text = self.at.accumulate_words(event.node, *map(self.at.tell, entries))
         tone = _WRONG if words.not_finite(event.after) else _GRAD
-        return _said("accumulate", f"{self._leaf_name(event.leaf)}.grad", None, text, tone, True)
+        return self.accumulate(event.leaf, text, tone)
+
+    def accumulate(self, leaf: int, text: str, tone: Tone) -> Said:
+        """What the line of a write to a leaf's `.grad` says, given its text."""
+        return _said("accumulate", f"{self._leaf_name(leaf)}.grad", None, text, tone, True)
 
     def _leaf_name(self, number: int) -> str:
         leaf = self._trace.leaves.get(number)
@@ -255,7 +254,10 @@ class Sayings:
     def _saved_write(self, event: SavedWrite) -> Said:
         where = (event.site.statement or event.site.text) if event.site is not None else event.how
         running = self.running.get(event.pass_id or 0)
-        kept = f"{event.attribute} of {running.titles[event.node] if running else 'a node'}"
+        title = "a node"
+        if running is not None and running.has(event.node):
+            title = running.titles[event.node]
+        kept = f"{event.attribute} of {title}"
         if event.version is None:
             text = f"{event.how} wrote to {kept} through .data: no error, another gradient"
         else:

@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 from tracer.records import words
 from tracer.records.events import Event, Forward, Mark, PassBegin, PassEnd
+from tracer.records.told import Told
 from tracer.records.trace import TraceRecord
-from tracer.render.columns import Columns
-from tracer.render.running import Running
-from tracer.render.sayings import Said, Sayings, call_of
+from tracer.render.columns import Columns, Tone
+from tracer.render.running import Running, accumulate_words
+from tracer.render.sayings import UNKNOWN_NODE, Said, Sayings, call_of
 
 _MERGED = (Forward.kind, "cut")
+_MOST_KEPT = 4096
 
 
 @dataclass(slots=True)
 class _Held:
     """A line held back to see how often it comes in a row."""
 
-    event: Event
+    t_ns: int
+    pass_id: int
     said: Said
     times: int = 1
 
 
 class Teller:
-    """Turns events into lines, knowing which passes are running."""
+    """Turns events into lines, knowing which passes are running; a `Listener`."""
 
     def __init__(self, trace: TraceRecord, columns: Columns) -> None:
         self._columns = columns
@@ -33,57 +36,148 @@ class Teller:
         self._running = self._sayings.running
         self._section: object = "nothing"
         self._held: _Held | None = None
+        self._lines: list[str] = []
+        self._operations: dict[int, tuple[Forward, Said]] = {}
+        self._leaves: dict[int, str] = {}
 
-    def tell(self, event: Event) -> Sequence[str]:
-        """The lines that are complete with this event: equal operations in a row are one line."""
-        said = self._sayings.say(event)
-        held = self._held
-        if held is None and said.counts:  # a step of a pass, as nearly all are
-            return self._told(event, said, self._sayings.at)
-        lines: list[str] = []
-        if held is not None:
-            is_same = held.said.where == said.where and held.said == said  # where, most differ
-            if is_same and held.event.pass_id == event.pass_id:
-                held.times += 1
-                return ()
-            lines = self.finish()
-        if said.event in _MERGED:
-            self._held = _Held(event, said)
-        elif isinstance(event, PassEnd):
-            lines += self._end(event, said)
-        elif isinstance(event, Mark):
-            lines += self._mark(event)
-        elif not isinstance(event, PassBegin):
-            lines += self._told(event, said, self._running.get(event.pass_id or 0))
+    def take(self) -> list[str]:
+        """The lines that were completed since they were last taken: equal operations in a row are
+        one line."""
+        lines, self._lines = self._lines, []
         return lines
 
-    def finish(self) -> list[str]:
-        """The lines that were held back."""
+    def finish(self) -> None:
+        """Complete the line that is held back."""
         held, self._held = self._held, None
-        if held is None:
-            return []
-        running = self._running.get(held.event.pass_id or 0)
-        return self._told(held.event, held.said, running, held.times)
+        if held is not None:
+            self._tell(held.t_ns, held.pass_id, held.said, held.times)
 
-    def _told(
-        self, event: Event, said: Said, running: Running | None, times: int = 1
-    ) -> list[str]:  # fmt: skip
-        return [*self._enter(event, running), self._row(event, said, running, times)]
+    # ---- what happened
+
+    def event(self, event: Event) -> None:
+        """Tell of an event."""
+        said = self._sayings.say(event)
+        if said.event in _MERGED:
+            self._hold(event.t_ns, event.pass_id or 0, said)
+            return
+        self.finish()
+        if isinstance(event, PassEnd):
+            self._end(event, said)
+        elif isinstance(event, Mark):
+            self._lines += self._mark(event)
+        elif not isinstance(event, PassBegin):
+            self._tell(event.t_ns, event.pass_id or 0, said)
+
+    def forward(self, t_ns: int, pass_id: int, like: Forward) -> None:
+        """Tell of an operation of which the same is said as of the one that it is `like`."""
+        known = self._operations.get(id(like))
+        if known is None:
+            if len(self._operations) >= _MOST_KEPT:
+                self._operations.clear()
+            known = self._operations[id(like)] = like, self._sayings.say(like)
+        self._hold(t_ns, pass_id, known[1])
+
+    def node(
+        self,
+        t_ns: int,
+        pass_id: int,
+        node: int,
+        ended: bool,
+        received: Sequence[Told | None],
+        returned: Sequence[Told | None],
+    ) -> None:
+        """Tell of the run of a node."""
+        running = self._running.get(pass_id)
+        if running is None or not running.has(node):
+            self._tell_step(t_ns, pass_id, UNKNOWN_NODE)
+            return
+        text, wrong = running.node_words(node, received, returned, ended=ended)
+        self._step(
+            t_ns, running, self._cells(running, node), text, Tone.WRONG if wrong else Tone.PLAIN
+        )
+
+    def accumulate(
+        self, t_ns: int, pass_id: int, leaf: int, node: int, entries: Sequence[Told | None]
+    ) -> None:
+        """Tell of a write to a leaf's `.grad`."""
+        running = self._running.get(pass_id)
+        after = entries[2]
+        tone = Tone.WRONG if after is not None and after[2] else Tone.GRAD
+        if running is None:
+            text = accumulate_words(*entries)
+            self._tell_step(t_ns, pass_id, self._sayings.accumulate(leaf, text, tone))
+            return
+        cells = self._leaves.get(leaf)
+        if cells is None:
+            if len(self._leaves) >= _MOST_KEPT:
+                self._leaves.clear()
+            said = self._sayings.accumulate(leaf, "", tone)
+            cells = self._leaves[leaf] = self._columns.cells(said.event, said.where, "")
+        self._step(t_ns, running, cells, running.accumulate_words(node, *entries), tone)
+
+    # ---- lines
+
+    def _hold(self, t_ns: int, pass_id: int, said: Said) -> None:
+        """Hold a line back: it may be said of what comes next too."""
+        held = self._held
+        if held is not None:
+            if held.pass_id == pass_id and (held.said is said or held.said == said):
+                held.times += 1
+                return
+            self.finish()
+        self._held = _Held(t_ns, pass_id, said)
+
+    def _tell(self, t_ns: int, pass_id: int, said: Said, times: int = 1) -> None:
+        running = self._running.get(pass_id)
+        self._enter(pass_id, running)
+        self._lines.append(self._row(t_ns, said, running, times))
+
+    def _tell_step(self, t_ns: int, pass_id: int, said: Said) -> None:
+        self.finish()
+        running = self._running.get(pass_id)
+        if running is not None:
+            running.steps += 1
+        self._tell(t_ns, pass_id, said)
+
+    def _step(self, t_ns: int, running: Running, cells: str, text: str, tone: Tone) -> None:
+        """Tell of a step of a pass, as nearly all events are."""
+        record = running.record
+        if self._held is not None:
+            self.finish()
+        if self._section != record.id:
+            self._enter(record.id, running)
+        running.steps += 1
+        time = _microseconds(t_ns - record.begin_ns)
+        self._lines.append(self._columns.put(str(running.steps), time, cells, text, tone))
+
+    def _cells(self, running: Running, number: int) -> str:
+        node = running.graph.nodes[number]
+        place = self._columns.place(node.site, self._sayings.main_file)
+        return self._columns.cells(node.name, running.wheres[number], place)
+
+    def _row(self, t_ns: int, said: Said, running: Running | None, times: int = 1) -> str:
+        step = ""
+        if running is not None:
+            time = _microseconds(t_ns - running.record.begin_ns)
+            step = str(running.steps) if said.counts else ""
+        else:
+            time = f"{t_ns / 1e6:.3f} ms"
+        place = self._columns.place(said.site, self._sayings.main_file)
+        text = f"{said.text}  ×{times}" if times > 1 else said.text
+        return self._columns.row(step, time, said.event, said.where, place, text, said.tone)
 
     # ---- sections
 
-    def _enter(self, event: Event, running: Running | None) -> Sequence[str]:
-        """The lines that head those of a pass, or set those between passes apart."""
-        section = event.pass_id if running is not None else None
+    def _enter(self, pass_id: int, running: Running | None) -> None:
+        """Head the lines of a pass, or set those between passes apart."""
+        section = pass_id if running is not None else None
         if section == self._section:
-            return ()
-        apart = [""] if self._section != "nothing" else []
+            return
+        self._lines += [""] if self._section != "nothing" else []
         self._section = section
-        if running is None:
-            return apart
-        heads = self._head(running)
-        running.headed = True
-        return [*apart, *heads]
+        if running is not None:
+            self._lines += self._head(running)
+            running.headed = True
 
     def _mark(self, mark: Mark) -> Iterator[str]:
         """Set what comes after a mark apart, under a heading."""
@@ -109,27 +203,15 @@ class Teller:
         heading = columns.heading(f"pass {record.id}{again}  {call}", " · ".join(facts))
         return heading, columns.header()
 
-    def _end(self, event: PassEnd, said: Said) -> Iterator[str]:
+    def _end(self, event: PassEnd, said: Said) -> None:
         running = self._running.get(event.pass_id or 0)
         if running is None:
             return
         if not running.headed:
-            yield from self._enter(event, running)
+            self._enter(running.record.id, running)
         if not running.record.outcome.ok:
-            yield self._row(event, said, running)
+            self._lines.append(self._row(event.t_ns, said, running))
         self._sayings.forget(event.pass_id)
-
-    def _row(self, event: Event, said: Said, running: Running | None, times: int = 1) -> str:
-        step = ""
-        if running is not None:
-            time = _microseconds(event.t_ns - running.record.begin_ns)
-            step = str(running.steps) if said.counts else ""
-        else:
-            time = f"{event.t_ns / 1e6:.3f} ms"
-        site = said.site
-        place = "" if site is None else self._columns.place(site, self._sayings.main_file)
-        text = f"{said.text}  ×{times}" if times > 1 else said.text
-        return self._columns.row(step, time, said.event, said.where, place, text, said.tone)
 
 
 def _microseconds(ns: int) -> str:

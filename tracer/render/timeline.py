@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tracer.records.events import Accumulate, HookRun, NodeRun, PassBegin, PassEnd
 from tracer.records.gaps import gaps_of
+from tracer.records.listening import tell
 from tracer.records.picking import EVERYTHING, Region, Selection, Sieve, stored_kinds
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns
@@ -61,10 +62,11 @@ def _is_long(trace: TraceRecord) -> bool:
 
 
 def _story(trace: TraceRecord, selection: Selection, columns: Columns) -> Iterator[str]:
-    teller = Teller(trace, columns)
-    for event in Region(trace, selection).events():
-        yield from teller.tell(event)
-    yield from teller.finish()
+    teller, region = Teller(trace, columns), Region(trace, selection)
+    for _ in tell(trace.events, teller, since=region.since, until=region.until):
+        yield from teller.take()
+    teller.finish()
+    yield from teller.take()
     yield from _gaps(trace)
 
 

@@ -92,6 +92,10 @@ class Archive:
             for attribute, meta, nbytes in saved_of(text)
         )
 
+    def has_complex(self) -> bool:
+        """Whether any tensor is complex."""
+        return bool(self.rows("SELECT 1 FROM meta WHERE dtype LIKE 'complex%' LIMIT 1"))
+
     def leaf_meta(self, leaf: int) -> TensorMeta:
         """The metadata of a leaf's data and `.grad`; unknown for a leaf that is not stored."""
         try:

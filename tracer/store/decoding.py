@@ -127,12 +127,13 @@ def decode_event(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Eve
     payload = _Payload(buffer, offset + HEADER.size, offset + length, lookup, flow)
     kind = EVENT_KINDS[code - 1]
     fields = _DECODERS[kind](payload)
-    _check_end(payload.offset, payload.end)
+    check_end(payload.offset, payload.end)
     event: Event = kind(seq=seq, t_ns=t_ns, thread=thread, pass_id=pass_id or None, **fields)
     return event
 
 
-def _check_end(offset: int, end: int) -> None:
+def check_end(offset: int, end: int) -> None:
+    """Refuse a frame that goes on behind its event, or ends before."""
     if offset != end:
         raise ValueError(f"a frame that ends {end - offset} bytes after its event")
 
@@ -171,7 +172,7 @@ def _decode_node(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Nod
             entry, offset = decode_entry(buffer, offset, lookup, meta)
         returned.append(entry)
     if offset != end:
-        _check_end(offset, end)
+        check_end(offset, end)
     return _node_run(
         seq, t_ns, thread, pass_id or None, node, order, end_ns if end_ns >= 0 else None,
         tuple(received), tuple(returned),
@@ -195,14 +196,15 @@ def _decode_accumulate(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) 
             entry, offset = decode_entry(buffer, offset, lookup, flow.leaf(leaf))
         entries.append(entry)
     if offset != end:
-        _check_end(offset, end)
+        check_end(offset, end)
     return _accumulate(
         seq, t_ns, thread, pass_id or None, leaf, node, order, end_ns if end_ns >= 0 else None,
         *entries,
     )  # fmt: skip
 
 
-def _decode_forward(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Forward:
+def decode_forward(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> Forward:
+    """Unpack the frame of a forward operation at `offset`; raises as `decode_event` does."""
     (
         length, _, _, thread, pass_id, seq, t_ns, op, site, module, low, high, mode, cut_kind,
     ) = _unpack_forward(buffer, offset)  # fmt: skip
@@ -216,7 +218,7 @@ def _decode_forward(buffer: Packed, offset: int, lookup: Lookup, flow: Flow) -> 
     first = offset + _COUNTS_SIZE
     between = first + n_inputs * _TENSOR_SIZE
     if between + n_outputs * _TENSOR_SIZE != end:
-        _check_end(between + n_outputs * _TENSOR_SIZE, end)
+        check_end(between + n_outputs * _TENSOR_SIZE, end)
     inputs = _tensors(buffer, first, between, lookup) if n_inputs else ()
     outputs = _tensors(buffer, between, end, lookup) if n_outputs else ()
     return _forward(
@@ -368,7 +370,7 @@ _tensor_ref = maker(TensorRef)
 _OFTEN: dict[int, Callable[[Packed, int, Lookup, Flow], Event]] = {
     NODE_CODE: _decode_node,
     KIND_CODES[Accumulate]: _decode_accumulate,
-    KIND_CODES[Forward]: _decode_forward,
+    KIND_CODES[Forward]: decode_forward,
 }
 _DECODERS: dict[type[Event], Callable[[_Payload], dict[str, object]]] = {
     GradMode: _decode_grad_mode,

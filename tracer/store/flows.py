@@ -158,9 +158,13 @@ class PassFlow:
         node = NODE.unpack_from(frames, offset + HEADER.size)[0]
         self._packed[node] = (frames, offset)
 
+    def source(self, node: int, input_nr: int) -> Edge | None:
+        """The one edge that leads to an input of a node; None where there is none, or several."""
+        return self._wiring.sources.get((node, input_nr))
+
     def sent(self, node: int, input_nr: int) -> Gradient | None:
         """What the one edge into this input carried."""
-        source = self._wiring.sources.get((node, input_nr))
+        source = self.source(node, input_nr)
         if source is None:
             return self._unknown(node, input_nr)
         returned = self._returned.get(source.source)
@@ -218,3 +222,16 @@ class PassFlow:
 
     def _unknown(self, node: int, input_nr: int) -> Gradient:
         return Gradient(meta_at(self.arriving(node), input_nr), unread=NOT_RECORDED)
+
+
+class Flows(dict[int, PassFlow]):
+    """The flows of passes by number, each made when it is asked for."""
+
+    def __init__(self, archive: Archive, wirings: Wirings) -> None:
+        super().__init__()
+        self._archive = archive
+        self._wirings = wirings
+
+    def __missing__(self, number: int) -> PassFlow:
+        flow = self[number] = PassFlow(self._archive, self._wirings, number)
+        return flow

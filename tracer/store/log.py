@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from tracer.records.events import Accumulate, Event, NodeRun
 from tracer.records.graph import Graph
+from tracer.records.listening import Listener
 from tracer.store.archive import NONSENSE, Archive
 from tracer.store.decoding import decode_event
 from tracer.store.entries import Packed
 from tracer.store.files import damaged
-from tracer.store.flows import PassFlow, Wirings
+from tracer.store.flows import Flows, Wirings
 from tracer.store.frames import (
     CODE_OF_KIND,
     KIND_CODES,
@@ -22,8 +23,11 @@ from tracer.store.frames import (
     PASS_END_CODE,
     scan_frames,
 )
+from tracer.store.telling import FrameTeller
 
 _ALL_KINDS = -1
+_FEW = 64
+"""How many events are told before what was said of them can be shown."""
 _seq = itemgetter(0)
 _REFERRING = 1 << NODE_CODE | 1 << KIND_CODES[Accumulate]
 _CONTEXT = 1 << NODE_CODE | 1 << PASS_END_CODE
@@ -95,31 +99,42 @@ class ChunkLog:
         mask = sum(1 << CODE_OF_KIND[kind] for kind in set(kinds) if kind in CODE_OF_KIND)
         return self._events(_Wanted(pass_id, mask if kinds else _ALL_KINDS, since))
 
+    def tell(self, listener: Listener, *, since: int, until: int) -> Iterator[None]:
+        """Tell a listener of the events from `seq` `since` on, up to `until`, a few at a time.
+
+        Raises TraceFileError, while iterating, where the file is damaged.
+        """
+        teller = FrameTeller(self._archive, self._wirings, listener)
+        for frames in self._in_order(_Wanted(None, _ALL_KINDS, since), teller.flows):
+            for start in range(0, len(frames), _FEW):
+                for seq, kind, pass_id, buffer, offset, is_wanted in frames[start : start + _FEW]:
+                    if seq >= until:
+                        return
+                    if is_wanted:
+                        teller.tell(kind, pass_id, buffer, offset)
+                    if kind == PASS_END_CODE:
+                        teller.forget(pass_id)
+                yield
+
     def _events(self, wanted: _Wanted) -> Iterator[Event]:
-        flows: dict[int, PassFlow] = {}
-
-        def flow_of(pass_id: int) -> PassFlow:
-            flow = flows.get(pass_id)
-            if flow is None:
-                flow = flows[pass_id] = PassFlow(self._archive, self._wirings, pass_id)
-            return flow
-
         archive = self._archive
-        for _, kind, pass_id, frames, offset, is_wanted in self._in_order(wanted, flow_of):
-            if is_wanted:
-                flow = flows.get(pass_id) or flow_of(pass_id)
-                try:
-                    event = decode_event(frames, offset, archive, flow)
-                except NONSENSE as error:
-                    raise damaged(archive.label, error) from error
-                if type(event) is NodeRun:
-                    flow.ran(event.node, event.returned)
-                yield event
-            if kind == PASS_END_CODE:
-                flows.pop(pass_id, None)
+        flows = Flows(archive, self._wirings)
+        for ready in self._in_order(wanted, flows):
+            for _, kind, pass_id, frames, offset, is_wanted in ready:
+                if is_wanted:
+                    flow = flows[pass_id]
+                    try:
+                        event = decode_event(frames, offset, archive, flow)
+                    except NONSENSE as error:
+                        raise damaged(archive.label, error) from error
+                    if type(event) is NodeRun:
+                        flow.ran(event.node, event.returned)
+                    yield event
+                if kind == PASS_END_CODE:
+                    flows.pop(pass_id, None)
 
-    def _in_order(self, wanted: _Wanted, flow_of: Callable[[int], PassFlow]) -> Iterator[_Frame]:
-        """The wanted frames by seq, and the ends of passes.
+    def _in_order(self, wanted: _Wanted, flows: Flows) -> Iterator[list[_Frame]]:
+        """The wanted frames by seq, and the ends of passes; some at a time.
 
         A frame can lie chunks after others that began later: what is at hand is handed on up to the
         least seq that any chunk still to come holds.
@@ -127,10 +142,10 @@ class ChunkLog:
         waiting: list[_Frame] = []
         chunks = self._chunks(wanted)
         for chunk, floor in zip(chunks, _floors(chunks), strict=True):
-            waiting += self._frames(chunk, wanted, flow_of)
+            waiting += self._frames(chunk, wanted, flows)
             waiting.sort(key=_seq)
             ready = bisect_left(waiting, floor, key=_seq) if floor is not None else len(waiting)
-            yield from waiting[:ready]
+            yield waiting[:ready]
             del waiting[:ready]
 
     def _chunks(self, wanted: _Wanted) -> list[_Chunk]:
@@ -175,9 +190,7 @@ class ChunkLog:
         with self._archive.reading():
             return [_Chunk(*map(int, row)) for row in rows]
 
-    def _frames(
-        self, chunk: _Chunk, wanted: _Wanted, flow_of: Callable[[int], PassFlow]
-    ) -> list[_Frame]:
+    def _frames(self, chunk: _Chunk, wanted: _Wanted, flows: Flows) -> list[_Frame]:
         """The frames of a chunk that are wanted or end a pass; other nodes' go to their flow."""
         frames = self._read(chunk)
         found: list[_Frame] = []
@@ -192,7 +205,7 @@ class ChunkLog:
                 elif kind == PASS_END_CODE:
                     found.append((seq, kind, pass_id, frames, offset, False))
                 elif context and kind == NODE_CODE:
-                    flow_of(pass_id).ran_packed(frames, offset)
+                    flows[pass_id].ran_packed(frames, offset)
         return found
 
     def _read(self, chunk: _Chunk) -> bytes:

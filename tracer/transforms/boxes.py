@@ -8,6 +8,7 @@ from tracer.records.events import GradWrite, HookRun
 from tracer.records.graph import Node, NodeKind, Site
 from tracer.records.passes import PassView
 from tracer.records.tensors import Gradient
+from tracer.records.told import told, total
 from tracer.transforms.leaf_stories import LeafStory
 from tracer.transforms.scene import Scene
 
@@ -113,7 +114,8 @@ def _sum(scene: Scene, node: Node, input_nr: int) -> list[Line]:
         name = ""  # the title has it
     if not name and len(node.outputs) > 1:
         name = f"input {input_nr}"
-    text = words.total([part.gradient for part in parts], scene.view.arrived(node.id, input_nr))
+    whole = told(scene.view.arrived(node.id, input_nr))
+    text = total([told(part.gradient) for part in parts], whole)
     return [Line(LineRole.SUM, f"{words.shorten(name, 24)} receives {text}".strip())]
 
 

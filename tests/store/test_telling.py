@@ -1,0 +1,157 @@
+"""What is told straight from packed frames is what is told of the records made of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.store.recordings import F32, GRAPH, HOOKS, LEAF, SITES, statistics
+from tests.store.strategies import BY_TYPE, ENTRIES, EVENTS
+from tracer.errors import TraceFileError, TracerError
+from tracer.records import (
+    Accumulate,
+    Event,
+    EventList,
+    Forward,
+    Gradient,
+    HookRun,
+    NodeRun,
+    Outcome,
+    Pass,
+    PassBegin,
+    PassEnd,
+    Root,
+    Run,
+    TensorMeta,
+    TraceRecord,
+)
+from tracer.records.picking import Selection
+from tracer.render.timeline import timeline_text
+from tracer.store import TraceWriter, read_writer
+
+NONE, SAME = bytes([0]), bytes([1])
+FULL = Gradient(F32, 2.449, 1.0, 1.0, 1.0, 0, 0, 0)
+COMPLEX = Gradient(TensorMeta((2, 3), "complex64"), 2.449, 1.0, 1.0, 1.0, 0, 0, 0)
+BROKEN = Gradient(F32, float("nan"), float("nan"), float("nan"), float("nan"), 0, 2, 1)
+SEEN = st.one_of(
+    st.sampled_from([SAME, NONE, bytes([6, 0]), FULL, BROKEN]),
+    st.floats(0.0, 1e9).map(statistics),
+    ENTRIES,
+)
+OPERATIONS = st.builds(
+    Forward, seq=st.just(0), op=st.sampled_from(["torch.add", "torch.mul"]),
+    site=st.sampled_from([None, *SITES]), module=st.sampled_from(["", "encoder"]),
+    sequence_nrs=st.sampled_from([(3, 3), (3, 4), (8, 9)]),
+    inputs=BY_TYPE["tuple[TensorRef, ...]"], outputs=BY_TYPE["tuple[TensorRef, ...]"],
+    cut=st.none() | BY_TYPE["Cut | None"],
+)  # fmt: skip
+NODE_RUNS = st.builds(
+    NodeRun, seq=st.just(0), node=st.sampled_from([0, 1]), order=st.just(1),
+    end_ns=st.sampled_from([None, 5]), received=st.lists(SEEN, max_size=3).map(tuple),
+    returned=st.lists(SEEN, max_size=3).map(tuple),
+)  # fmt: skip
+ACCUMULATES = st.builds(
+    Accumulate, seq=st.just(0), leaf=st.sampled_from([1, 3]), node=st.just(2), order=st.just(2),
+    before=SEEN, incoming=SEEN, after=SEEN,
+)  # fmt: skip
+HOOK_RUNS = st.builds(
+    HookRun, seq=st.just(0), hook=st.sampled_from(HOOKS), node=st.sampled_from([None, 0, 1, 2]),
+    input_nr=st.sampled_from([None, 0, 1]), before=st.tuples(ENTRIES), after=st.tuples(ENTRIES),
+    changed=st.booleans(),
+)  # fmt: skip
+STEPS = NODE_RUNS | ACCUMULATES | HOOK_RUNS
+OTHERS = OPERATIONS | EVENTS.filter(lambda event: not isinstance(event, (PassBegin, PassEnd)))
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Event]:
+    """Two passes over one graph that take turns, and what happens around them."""
+    events: list[Event] = []
+
+    def add(event: Event, pass_id: int | None) -> None:
+        t_ns = draw(st.sampled_from([10, 1250, 10**9])) * len(events)
+        events.append(replace(event, seq=len(events) + 1, t_ns=t_ns, pass_id=pass_id))
+
+    begun = [number for number in (1, 2) if draw(st.integers(0, 9))]
+    for number in begun:
+        add(PassBegin(seq=0), number)
+    for _ in range(draw(st.integers(0, 8))):
+        add(draw(STEPS), draw(st.sampled_from([1, 2])))
+        if draw(st.booleans()):
+            add(draw(OTHERS), draw(st.sampled_from([None, 1])))
+    for number in begun[:1]:
+        add(PassEnd(seq=0), number)
+    return events
+
+
+def recorded(events: list[Event], *, size: int) -> TraceWriter:
+    """A writer of these events, in chunks of so many bytes."""
+    writer = TraceWriter(None, Run(script="train.py"), flush_bytes=size)
+    writer.put(GRAPH)
+    writer.put(LEAF)
+    wrong = Outcome("ValueError", "no", 1)
+    writer.put(Pass(1, 1, site=SITES[0], roots=(Root(0),), seeds=(FULL,), end_ns=10**6))
+    writer.put(Pass(2, 1, roots=(Root(1, 1),), seeds=(None,), thread=1, outcome=wrong))
+    for event in events:
+        writer.event(event)
+    return writer
+
+
+def told(trace: TraceRecord, **options: object) -> list[str]:
+    """The timeline of packed frames."""
+    return list(timeline_text(trace, selection=Selection(), **options))  # type: ignore[arg-type]
+
+
+def told_of_records(trace: TraceRecord, **options: object) -> list[str]:
+    """The timeline of the records that the frames are read into."""
+    return told(replace(trace, events=EventList(tuple(trace.events))), **options)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {"color": st.booleans(), "wrap": st.booleans(), "times": st.booleans()}
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(stories(), st.sampled_from([1, 200, 10_000]), OPTIONS)
+def test_frames_are_told_as_their_records_are(
+    events: list[Event], size: int, options: dict[str, bool]
+) -> None:
+    trace = read_writer(recorded(events, size=size))
+    try:
+        expected = told_of_records(trace, **options)
+    except TraceFileError:
+        with pytest.raises(TraceFileError, match="the trace in memory is damaged"):
+            told(trace, **options)
+    else:
+        assert told(trace, **options) == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(stories(), st.data())
+def test_what_is_told_of_a_damaged_file_is_as_its_records_are_or_that_it_is_damaged(
+    events: list[Event], data: st.DataObject
+) -> None:
+    writer = recorded(events, size=10_000)
+    writer.flush()
+    found = writer.connection.execute("SELECT frames FROM chunk").fetchall()
+    frames = bytearray(found[0][0] if found else b"")
+    for _ in range(data.draw(st.integers(1, 3)) if frames else 0):
+        frames[data.draw(st.integers(0, len(frames) - 1))] = data.draw(st.integers(0, 255))
+    writer.connection.execute("UPDATE chunk SET frames = ?, kinds = -1", (bytes(frames),))
+    trace = read_writer(writer)
+    with suppress(TracerError):
+        lines = told(trace)
+        with suppress(TracerError):  # a record was read of what no line tells
+            assert lines == told_of_records(trace)
+
+
+def test_a_complex_tensor_of_one_absolute_value_is_told_by_its_norm() -> None:
+    event = NodeRun(seq=2, pass_id=1, node=0, order=1, end_ns=1, received=(COMPLEX,))
+    trace = read_writer(recorded([PassBegin(seq=1, pass_id=1), event], size=10_000))
+    assert "in ‖g‖=2.449" in told(trace)[-1]
+    assert told(trace) == told_of_records(trace)
