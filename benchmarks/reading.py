@@ -108,6 +108,7 @@ def network(layers: int) -> Graph:
         edges += [Edge(first, 0, first + 1), Edge(first + 1, 0, first + 2)]
         edges.append(Edge(first + 1, 2, first + 3))
         above = first + 1
+    edges.sort(key=lambda edge: (edge.source, edge.slot))
     return Graph(1, tuple(nodes), tuple(edges), (Root(0),), "reading")
 
 

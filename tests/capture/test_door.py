@@ -42,7 +42,7 @@ def timeless(value: Any) -> Any:
 def parts(trace: tracer.Trace) -> dict[str, Any]:
     """All that was recorded, without times."""
     record = trace.record
-    graphs = [record.graphs[number] for number in sorted(record.graphs)]
+    graphs = [record.graphs[number].unpacked for number in sorted(record.graphs)]
     leaves = [record.leaves[number] for number in sorted(record.leaves)]
     told = {"graphs": graphs, "leaves": leaves, "passes": list(record.passes)}
     told |= {"events": list(record.events), "dropped": list(record.dropped.items())}

@@ -1,13 +1,26 @@
-"""Every event there can be, for property tests."""
+"""Every event and every graph there can be, for property tests."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from hypothesis import strategies as st
 
-from tests.store.recordings import HOOKS, SITES
-from tracer.records import EVENT_KINDS, Cut, Event, Gradient, TensorMeta, TensorRef
+from tests.store.recordings import ENCODER, HOOKS, MODULE, SITES
+from tracer.records import (
+    EVENT_KINDS,
+    Cut,
+    Edge,
+    Event,
+    Gradient,
+    Graph,
+    Node,
+    NodeKind,
+    Root,
+    SavedTensor,
+    TensorMeta,
+    TensorRef,
+)
 from tracer.records.statistics import gradient_of_values
 from tracer.records.stream import DTYPE_CODES
 from tracer.records.tensors import NOT_ASKED
@@ -89,3 +102,28 @@ def events_of(kind: type[Event]) -> st.SearchStrategy[Event]:
 
 
 EVENTS = st.one_of([events_of(kind) for kind in EVENT_KINDS])
+
+MODULES = st.none() | st.sampled_from([MODULE, ENCODER])
+PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple)
+SAVED = st.builds(SavedTensor, TEXTS, st.none() | METAS, st.none() | COUNTS)
+NODES = st.builds(
+    Node, st.just(0), TEXTS, st.sampled_from(NodeKind), st.none() | st.integers(0, 2**64 - 2),
+    st.lists(st.none() | METAS, max_size=3).map(tuple), st.lists(TEXTS, max_size=2).map(tuple),
+    SITE_OR_NONE, TEXTS, MODULES, U32, PAIRS, st.lists(SAVED, max_size=2).map(tuple), PAIRS, TEXTS,
+)  # fmt: skip
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Graphs of any nodes, with edges and roots between any of them."""
+    drawn = draw(st.lists(NODES, min_size=1, max_size=8))
+    ids = st.integers(0, len(drawn) - 1)
+    leaving = draw(st.dictionaries(st.tuples(ids, st.integers(0, 6)), st.tuples(ids, U32)))
+    return Graph(
+        1,
+        tuple(replace(node, id=number) for number, node in enumerate(drawn)),
+        tuple(Edge(*place, *end) for place, end in sorted(leaving.items())),
+        tuple(draw(st.lists(st.builds(Root, ids, U32), max_size=2))),
+        draw(TEXTS),
+        draw(st.lists(TEXTS, max_size=2).map(tuple)),
+    )

@@ -39,9 +39,8 @@ def test_every_kind_of_frame_is_described_under_its_code() -> None:
 
 
 def test_columns_are_read_as_the_type_that_is_declared() -> None:
-    assert select_from("edge", "WHERE graph = ?") == (
-        "SELECT IFNULL(CAST(graph AS INTEGER), 0), IFNULL(CAST(position AS INTEGER), 0), "
-        "IFNULL(CAST(source AS INTEGER), 0), IFNULL(CAST(slot AS INTEGER), 0), "
-        "IFNULL(CAST(target AS INTEGER), 0), IFNULL(CAST(input_nr AS INTEGER), 0) "
-        "FROM edge WHERE graph = ?"
+    assert select_from("leaf", "WHERE id = ?") == (
+        "SELECT IFNULL(CAST(id AS INTEGER), 0), IFNULL(CAST(name AS TEXT), ''), "
+        "IFNULL(CAST(meta AS INTEGER), 0), IFNULL(CAST(site AS INTEGER), 0), "
+        "CAST(value AS BLOB), CAST(grad AS BLOB) FROM leaf WHERE id = ?"
     )

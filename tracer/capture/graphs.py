@@ -13,9 +13,9 @@ from tracer.capture import structure
 from tracer.capture.core_in_python.probes import REARRANGES, USER_CODE
 from tracer.capture.held import names_held
 from tracer.capture.ledger import LeafState
-from tracer.capture.packed import Origin, PackedGraph, Sort
 from tracer.records.collection import no_collection
-from tracer.records.graph import NodeKind
+from tracer.records.graph import Graph, NodeKind
+from tracer.records.packed import Origin, Sort, pack
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -49,13 +49,13 @@ class GraphBook:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.by_structure: dict[_Key, PackedGraph] = {}
-        self.plain: dict[_Key, tuple[PackedGraph, bytes]] = {}
+        self.by_structure: dict[_Key, Graph] = {}
+        self.plain: dict[_Key, tuple[Graph, bytes]] = {}
         self.signatures: dict[Any, int] = {}
         self._natures: dict[int, bytes] = {}
         self._count = self._nodes = self._forgotten = 0
 
-    def graph_of(self, walk: structure.Walk, leaves: Leaves) -> PackedGraph:
+    def graph_of(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         """The graph with the structure of this walk."""
         names = tuple([state.name for _leaf, state in leaves.values()])
         key = (walk.signatures, walk.links, walk.roots, names)
@@ -106,14 +106,14 @@ class GraphBook:
         self.by_structure.update(graphs)
         self.plain.clear()
 
-    def natures(self, graph: PackedGraph) -> bytes:
+    def natures(self, graph: Graph) -> bytes:
         """What attach is told of each node: `USER_CODE`, `REARRANGES` or 0."""
         natures = self._natures.get(graph.id)
         if natures is None:
-            natures = self._natures[graph.id] = graph.nodes.tell(_nature_of)
+            natures = self._natures[graph.id] = pack(graph)[0].tell(_nature_of)
         return natures
 
-    def _read(self, walk: structure.Walk, leaves: Leaves) -> PackedGraph:
+    def _read(self, walk: structure.Walk, leaves: Leaves) -> Graph:
         self._count += 1
         origins = self.origins_of(walk)
         for number, (_leaf, state) in leaves.items():

@@ -15,12 +15,12 @@ from torch import Tensor
 from tracer.capture.deep import make_room
 from tracer.capture.held import names_held
 from tracer.capture.names import find_names
-from tracer.capture.packed import Origin
 from tracer.capture.session import Session
 from tracer.capture.sites import SiteTable
 from tracer.capture.structure import Fn, Walk, pack_links, read_graph, root_edges
 from tracer.records.collection import no_collection
 from tracer.records.graph import Graph
+from tracer.records.packed import Origin
 
 
 def walk_graph(outputs: Sequence[object]) -> Graph:
@@ -38,7 +38,7 @@ def walk_graph(outputs: Sequence[object]) -> Graph:
         origins = _origins(walk, sites, sys._getframe())
         return read_graph(
             walk, origins, graph_id=1, site_of=lambda function: _defined_at(sites, function)
-        ).unpack()
+        ).unpacked
 
 
 def _tensors_in(values: Iterable[object]) -> Iterable[Tensor]:

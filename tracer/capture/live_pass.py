@@ -23,11 +23,11 @@ from tracer.capture.hook_runs import (
 )
 from tracer.capture.hooked_tensors import HookDict
 from tracer.capture.ledger import LeafState
-from tracer.capture.packed import PackedGraph
 from tracer.capture.pass_here import pass_here
 from tracer.capture.second_order import MadeInPass
 from tracer.records.collection import no_collection
 from tracer.records.events import Pass
+from tracer.records.graph import Graph
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -39,7 +39,7 @@ class LivePass:
     """One engine run while it lasts: its probes, the hooks it wrapped, what is still to enter."""
 
     def __init__(
-        self, session: Session, state: Any, graph: PackedGraph, walk: structure.Walk, leaves: Leaves
+        self, session: Session, state: Any, graph: Graph, walk: structure.Walk, leaves: Leaves
     ) -> None:
         self.session = session
         self.record = Pass(id=state.id, graph=graph.id)

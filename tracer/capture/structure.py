@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from tracer.capture.packed import Origin, PackedEdges, PackedGraph, PackedNodes, Sort
 from tracer.capture.readings import is_leaf, node_behind
 from tracer.capture.saved import SiteOf, plain_attributes, saved_tensors
-from tracer.records.graph import NodeKind, Root
+from tracer.records.graph import Graph, NodeKind, Root
+from tracer.records.packed import Origin, PackedEdges, Packing, Sort, narrow
 from tracer.records.tensors import TensorMeta
 
 _TOLD_AT_ONCE = 1024
@@ -53,6 +53,21 @@ def pack_links(links: Iterable[Sequence[tuple[int, int]]]) -> bytes:
         struct.pack(f"<I{2 * len(pairs)}i", len(pairs), *(part for pair in pairs for part in pair))
         for pairs in links
     )
+
+
+def _unpack_links(links: bytes) -> PackedEdges:
+    """The edges that `Walk.links` says."""
+    words = memoryview(links).cast("i").tolist()
+    slots: list[int] = []
+    targets: list[int] = []
+    input_nrs: list[int] = []
+    at = 0
+    while at < len(words):
+        slots.append(words[at])
+        start, at = at + 1, at + 1 + 2 * words[at]
+        targets += words[start:at:2]
+        input_nrs += words[start + 1 : at : 2]
+    return PackedEdges(narrow(slots), narrow([one + 1 for one in targets]), narrow(input_nrs))
 
 
 def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]:
@@ -138,19 +153,37 @@ def read_graph(
     *,
     graph_id: int,
     site_of: SiteOf,
-) -> PackedGraph:
+) -> Graph:
     """Make the record of a structure seen for the first time."""
-    nodes, told = PackedNodes(), _Told()
+    packing, told = Packing(), _Told()
     for fn, origin, sequence_nr in zip(found.fns, origins, found.sequence_nrs, strict=True):
         name = node_name(fn)
         sort = Sort(
             name, node_kind(fn, name), output_metas(fn), saved_tensors(fn),
             plain_attributes(fn, site_of),
         )  # fmt: skip
-        told.add(nodes.add(sort, origin, sequence_nr), origin)
-    nodes.close()
+        number = None if sort.kind is NodeKind.ACCUMULATE else sequence_nr
+        told.add(packing.add(sort, _noted(origin, name), number), origin)
     digest = told.digest(found.links, found.roots)
-    return PackedGraph(graph_id, nodes, PackedEdges(found.links), found.root_records(), digest)
+    edges = _unpack_links(found.links)
+    return Graph(graph_id, packing.nodes(), edges, found.root_records(), digest)
+
+
+_NOTES = {
+    "CompiledFunctionBackward": "torch.compile: what it compiled runs as one node",
+    "DifferentiableGraphBackward": "TorchScript: what it compiled runs as one node",
+}
+
+
+def _noted(origin: Origin, name: str) -> Origin:
+    """The origin with what else a reader must know of such a node."""
+    if origin.note:
+        return origin
+    if name == "CopySlices":
+        op = origin.op or "the operation"
+        note = f"in-place on a view: {op} runs inside, where nothing can be seen"
+        return replace(origin, note=note)
+    return replace(origin, note=_NOTES[name]) if name in _NOTES else origin
 
 
 class _Told:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
@@ -121,9 +122,22 @@ class Root:
     input_nr: int = 0
 
 
+class EdgesBySource(Sequence[Edge]):
+    """Edges that are held by source: those that leave a node are found without the others."""
+
+    @property
+    @abstractmethod
+    def by_source(self) -> Mapping[int, tuple[Edge, ...]]:
+        """The edges that leave each node, by slot."""
+
+
 @dataclass(frozen=True)
 class Graph:
-    """One structure, shared by every pass that has it; `nodes[i].id == i`."""
+    """One structure, shared by every pass that has it; `nodes[i].id == i`.
+
+    Where it is recorded or read, nodes and edges are held packed, and records of them are made as
+    they are asked for (see `packed`); they equal tuples of the same records.
+    """
 
     id: int
     nodes: Sequence[Node]
@@ -135,12 +149,19 @@ class Graph:
     @cached_property
     def edges_from(self) -> Mapping[int, tuple[Edge, ...]]:
         """The edges that leave each node, by slot."""
+        if isinstance(self.edges, EdgesBySource):
+            return self.edges.by_source
         return _group(self.edges, lambda edge: edge.source, len(self.nodes))
 
     @cached_property
     def edges_into(self) -> Mapping[int, tuple[Edge, ...]]:
         """The edges that arrive at each node, in the order they are stored."""
         return _group(self.edges, lambda edge: edge.target, len(self.nodes))
+
+    @cached_property
+    def unpacked(self) -> Graph:
+        """The same with a record of each node and edge at hand, for who goes through them often."""
+        return replace(self, nodes=tuple(self.nodes), edges=tuple(self.edges))
 
     @property
     def leaves(self) -> tuple[Node, ...]:

@@ -169,7 +169,7 @@ def one_sort(records: Sequence[Pass]) -> PassSort:
 def view_pass(trace: TraceRecord, pass_id: int) -> PassView:
     """Read one pass's events; raises `NotInTraceError`."""
     record = find_pass(trace, pass_id)
-    graph = trace.graphs[record.graph]
+    graph = trace.graphs[record.graph].unpacked
     runs: dict[int, NodeRun] = {}
     accumulates: dict[int, Accumulate] = {}
     hooks: dict[int, list[HookRun]] = {}

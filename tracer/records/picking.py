@@ -173,7 +173,7 @@ class Sieve:
             return None
         if self._graph_of[0] != pass_id:
             record = find_pass(self._trace, pass_id)
-            self._graph_of = pass_id, self._trace.graphs[record.graph].nodes
+            self._graph_of = pass_id, self._trace.graphs[record.graph].unpacked.nodes
         nodes = self._graph_of[1]
         return nodes[number] if number < len(nodes) else None
 

@@ -21,12 +21,12 @@ def maker(cls: type[T]) -> Callable[..., T]:
     unfrozen = type(cls.__name__, (cls,), {"__slots__": (), **setting})
     lines = [
         f"def make({', '.join(names)}):",
-        " made = new(unfrozen)",
-        *(f" made.{name} = {name}" for name in names),
-        " made.__class__ = cls",
-        " return made",
+        " _made = _new(_unfrozen)",
+        *(f" _made.{name} = {name}" for name in names),
+        " _made.__class__ = _cls",
+        " return _made",
     ]
-    scope: dict[str, Any] = {"new": object.__new__, "unfrozen": unfrozen, "cls": cls}
+    scope: dict[str, Any] = {"_new": object.__new__, "_unfrozen": unfrozen, "_cls": cls}
     exec("\n".join(lines), scope)  # as `dataclass` itself makes its methods
     made: Callable[..., T] = scope["make"]
     return made

@@ -44,7 +44,7 @@ class Origins:
             self._note_forward(event)
         elif isinstance(event, PassBegin):
             record = find_pass(self._trace, event.pass_id or 0)
-            graph = self._trace.graphs[record.graph]
+            graph = self._trace.graphs[record.graph].unpacked
             self._shifts[record.id] = record, graph, self._shift(record, graph)
         elif isinstance(event, NodeRun):
             return self._origin(event)

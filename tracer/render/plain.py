@@ -24,7 +24,7 @@ def plain_event(event: Event, trace: TraceRecord, graphs: Mapping[int, int]) -> 
         entry["pass"] = event.pass_id
     graph_id = graphs.get(event.pass_id or 0)
     if isinstance(event, NodeRun) and graph_id is not None:
-        node = trace.graphs[graph_id].nodes[event.node]
+        node = trace.graphs[graph_id].unpacked.nodes[event.node]
         entry |= {
             "name": node.name,
             "text": node.site.text if node.site is not None else "",

@@ -117,7 +117,7 @@ class Sayings:
 
     def _pass_begin(self, event: PassBegin) -> Said:
         record = find_pass(self._trace, event.pass_id or 0)
-        graph = self._trace.graphs[record.graph]
+        graph = self._trace.graphs[record.graph].unpacked
         running = self.running[record.id] = Running(record, graph, self._words_of(graph))
         for number, root in enumerate(record.roots):
             seed = record.seeds[number] if number < len(record.seeds) else None

@@ -10,14 +10,17 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tracer.records.events import Hook
-from tracer.records.graph import ModuleRef, Root, SavedTensor, Site
+from tracer.records.graph import ModuleRef, Root, Site
+from tracer.records.quick import maker
 from tracer.records.tensors import TensorMeta
-from tracer.store.columns import number_pairs_of, numbers_of, saved_of, strings_of
+from tracer.store.columns import number_pairs_of, numbers_of, strings_of
 from tracer.store.entries import UNKNOWN_META
 from tracer.store.files import damaged
 from tracer.store.schema import select_from
 
 T = TypeVar("T")
+
+_make_module = maker(ModuleRef)
 
 _BLOCK = 1000
 _MOST_KEPT = 100_000
@@ -47,12 +50,6 @@ class Archive:
         """A module call; 0 is none."""
         self.hook: Callable[[int], Hook] = ById(self, "hook", self._hook).__getitem__
         """A user's hook."""
-        self.metas: Callable[[str], tuple[TensorMeta | None, ...]]
-        self.metas = ByText(self._read_metas).__getitem__
-        """The metadata that a column's list of numbers stands for, None for 0."""
-        self.saved: Callable[[str], tuple[SavedTensor, ...]]
-        self.saved = ByText(self._read_saved).__getitem__
-        """The saved tensors that a column's list stands for."""
         self.roots: Callable[[str], tuple[Root, ...]]
         self.roots = ByText(
             lambda text: tuple(Root(*at) for at in number_pairs_of(text))
@@ -83,15 +80,6 @@ class Archive:
         except NONSENSE as error:
             raise damaged(self.label, error) from error
 
-    def _read_metas(self, text: str) -> tuple[TensorMeta | None, ...]:
-        return tuple(self.meta(number) if number else None for number in numbers_of(text))
-
-    def _read_saved(self, text: str) -> tuple[SavedTensor, ...]:
-        return tuple(
-            SavedTensor(attribute, self.meta(meta) if meta else None, nbytes)
-            for attribute, meta, nbytes in saved_of(text)
-        )
-
     def has_complex(self) -> bool:
         """Whether any tensor is complex."""
         return bool(self.rows("SELECT 1 FROM meta WHERE dtype LIKE 'complex%' LIMIT 1"))
@@ -105,7 +93,8 @@ class Archive:
 
     def _module(self, row: Sequence[Any]) -> ModuleRef:
         number, path, cls, call, parent = row
-        return ModuleRef(number, path, cls, call, self.module(parent))
+        made: ModuleRef = _make_module(number, path, cls, call, self.module(parent))
+        return made
 
     def _hook(self, row: Sequence[Any]) -> Hook:
         number, kind, text, subject, defined, added = row

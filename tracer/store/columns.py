@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 
 Row = tuple[object, ...]
 
@@ -34,10 +35,9 @@ def number_pairs_text(pairs: Iterable[tuple[int, int]]) -> str:
     return f"[{','.join(f'[{a},{b}]' for a, b in pairs)}]"
 
 
-@lru_cache(_CACHED)
-def saved_text(attribute: str, meta: int, nbytes: int | None) -> str:
-    """JSON of one of the tensors that a node keeps; a column has a list of them."""
-    return _write([attribute, meta, nbytes])
+def json_text(values: Sequence[object]) -> str:
+    """JSON of any list, in ASCII."""
+    return _write(values)
 
 
 @lru_cache(_CACHED)
@@ -45,49 +45,62 @@ def strings_of(text: str) -> tuple[str, ...]:
     """Read a list of strings. Raises ValueError for anything else."""
     if text.count('"') == 2 and text[:2] == '["' and text[-2:] == '"]' and "\\" not in text:
         return (text[2:-2],)  # one name, as most lists are
-    return tuple(_string(item) for item in _list(json.loads(text)))
+    return tuple(map(string, items(json.loads(text))))
 
 
 @lru_cache(_CACHED)
 def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
     """Read a list of pairs of strings. Raises ValueError for anything else."""
-    pairs = (_list(item, 2) for item in _list(json.loads(text)))
-    return tuple((_string(a), _string(b)) for a, b in pairs)
+    return pairs(json.loads(text))
 
 
 @lru_cache(_CACHED)
 def numbers_of(text: str) -> tuple[int, ...]:
     """Read a list of whole numbers. Raises ValueError for anything else."""
-    return tuple(_number(item) for item in _list(json.loads(text)))
+    return tuple(map(number, items(json.loads(text))))
 
 
 @lru_cache(_CACHED)
 def number_pairs_of(text: str) -> tuple[tuple[int, int], ...]:
     """Read a list of pairs of whole numbers. Raises ValueError for anything else."""
-    pairs = (_list(item, 2) for item in _list(json.loads(text)))
-    return tuple((_number(a), _number(b)) for a, b in pairs)
+    return tuple((number(a), number(b)) for a, b in lists_of(text, 2))
 
 
-@lru_cache(_CACHED)
-def saved_of(text: str) -> tuple[tuple[str, int, int | None], ...]:
-    """Read a list of what `saved_text` wrote. Raises ValueError for anything else."""
-    items = (_list(item, 3) for item in _list(json.loads(text)))
-    return tuple((_string(a), _number(m), None if n is None else _number(n)) for a, m, n in items)
+def lists_of(text: str, length: int | None = None) -> list[list[object]]:
+    """Read a list of lists, of so many items each. Raises ValueError for anything else."""
+    return [items(item, length) for item in items(json.loads(text))]
 
 
-def _list(value: object, length: int | None = None) -> list[object]:
+def string_lists_of(text: str) -> list[tuple[str, ...]]:
+    """Read a list of lists of strings, of which there may be many. Raises ValueError for anything
+    else."""
+    lists = lists_of(text)
+    if not set(map(type, chain.from_iterable(lists))) <= {str}:
+        raise ValueError("a list of strings holds something else")
+    return list(map(tuple, lists))  # type: ignore[arg-type]
+
+
+def items(value: object, length: int | None = None) -> list[object]:
+    """The value, which is to be a list, of so many items. Raises ValueError for anything else."""
     if not isinstance(value, list) or length not in (None, len(value)):
         raise ValueError("a column holds no list of the kind it is declared to hold")
     return value
 
 
-def _string(value: object) -> str:
+def pairs(value: object) -> tuple[tuple[str, str], ...]:
+    """The value, which is to be a list of pairs of strings. Raises ValueError for anything else."""
+    return tuple((string(a), string(b)) for a, b in (items(item, 2) for item in items(value)))
+
+
+def string(value: object) -> str:
+    """The value, which is to be a string. Raises ValueError for anything else."""
     if not isinstance(value, str):
         raise ValueError("a list of strings holds something else")
     return value
 
 
-def _number(value: object) -> int:
+def number(value: object) -> int:
+    """The value, which is to be a whole number. Raises ValueError for anything else."""
     if type(value) is not int:
         raise ValueError("a list of whole numbers holds something else")
     return value

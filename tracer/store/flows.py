@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from operator import attrgetter
-from typing import NamedTuple
 
-from tracer.records.graph import Edge, Graph
-from tracer.records.quick import maker
+from tracer.records.graph import Graph
+from tracer.records.packed import PackedEdges, PackedNodes, pack
 from tracer.records.stream import ENTRY_RECEIVED, ENTRY_SAME, HEADER, NODE
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.store.archive import Archive
@@ -19,75 +18,66 @@ from tracer.store.entries import UNKNOWN_META, Packed, decode_entry, skip_entrie
 NOT_RECORDED = "what was sent here was not recorded"
 
 _WIRINGS_KEPT = 4
-_MOST_SLOTS = 1 << 20
-"""A stranger's slot number must not become memory; PyTorch's widest nodes have thousands."""
 
 
-_OUTPUTS = "SELECT CAST(outputs AS TEXT) FROM node WHERE graph = ? ORDER BY id"
-_EDGES = """
-SELECT CAST(source AS INTEGER), CAST(slot AS INTEGER), CAST(target AS INTEGER),
-       CAST(input_nr AS INTEGER)
-FROM edge WHERE graph = ? ORDER BY position
-"""
-_edge = maker(Edge)
-
-
-def edges_of(archive: Archive, graph: int) -> Iterator[Edge]:
-    """The edges of a graph, in the order they are stored."""
-    return (_edge(*row) for row in archive.each(_EDGES, graph))
+Place = tuple[int, int]
+"""A gradient returned by a node: by which, and in which slot."""
 
 
 class Wiring:
     """Which output leads to which input, and what metadata passes there, for one graph."""
 
-    def __init__(
-        self,
-        outputs: Sequence[tuple[TensorMeta | None, ...]],
-        edges_from: Mapping[int, Sequence[Edge]],
-    ) -> None:
-        self._outputs = outputs
-        self._whole: dict[int, Sequence[TensorMeta]] = {}
-        self._edges = edges_from
+    def __init__(self, nodes: PackedNodes, edges: PackedEdges) -> None:
+        self._sort_of = nodes.sorts.numbers
+        self._outputs = [
+            [meta or UNKNOWN_META for meta in sort.outputs] for sort in nodes.sorts.values
+        ]
+        self._edges = edges
 
     @cached_property
-    def sources(self) -> Mapping[tuple[int, int], Edge | None]:
-        """The one edge that leads to an input of a node; None where there are several."""
-        found: dict[tuple[int, int], Edge | None] = {}
-        for edge in chain.from_iterable(self._edges.values()):
-            place = edge.target, edge.input_nr
-            found[place] = None if place in found else edge
+    def _places(self) -> Mapping[tuple[int, int], Place]:
+        """By an end of an edge, as `PackedEdges.targets` has it, the one place that leads there."""
+        edges = self._edges
+        ends = list(zip(edges.targets, edges.input_nrs, strict=True))
+        slots = chain.from_iterable(map(range, edges.slots))
+        found = dict(zip(ends, zip(edges.sources, slots, strict=True), strict=True))
+        if len(found) < len(ends):
+            for end, times in Counter(ends).items():
+                if times > 1:
+                    del found[end]
         return found
+
+    def source(self, node: int, input_nr: int) -> Place | None:
+        """The one place that leads to an input of a node; None where there is none, or several."""
+        return self._places.get((node + 1, input_nr))
 
     def arriving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that arrives at a node."""
-        outputs = self._outputs[node] if node < len(self._outputs) else ()
-        whole = self._whole.get(id(outputs))  # most nodes have those of others, as one object
-        if whole is None:
-            whole = self._whole[id(outputs)] = [meta or UNKNOWN_META for meta in outputs]
-        return whole
+        return self._outputs[self._sort_of[node]] if node < len(self._sort_of) else ()
 
     def leaving(self, node: int) -> Sequence[TensorMeta]:
         """The metadata of each gradient that leaves a node, by slot."""
-        found: list[TensorMeta] = []
-        edges = self._edges.get(node, ())
-        for edge in sorted(edges, key=_slot) if len(edges) > 1 else edges:
-            slot = edge.slot
-            if len(found) < slot < _MOST_SLOTS:
-                found += [UNKNOWN_META] * (slot - len(found))
-            if len(found) == slot:
-                found.append(meta_at(self.arriving(edge.target), edge.input_nr))
-        return found
+        edges = self._edges
+        if node >= len(edges.slots):
+            return ()
+        first, end = edges.starts[node : node + 2]
+        return [
+            meta_at(self.arriving(edges.targets[at] - 1), edges.input_nrs[at])
+            if edges.targets[at]
+            else UNKNOWN_META
+            for at in range(first, end)
+        ]
 
 
-_slot = attrgetter("slot")
+_NOWHERE = Graph(0, (), (), ())
 
 
 class Wirings:
     """The wirings of the graphs used last."""
 
-    def __init__(self, archive: Archive, known: Callable[[int], Graph | None]) -> None:
+    def __init__(self, archive: Archive, graphs: Mapping[int, Graph]) -> None:
         self._archive = archive
-        self._known = known
+        self._graphs = graphs
         self._kept: dict[int, Wiring] = {}
 
     def of_pass(self, number: int) -> Wiring:
@@ -97,29 +87,11 @@ class Wirings:
         graph = found[0][0] if found else 0
         wiring = self._kept.pop(graph, None)
         if wiring is None:
-            wiring = self._read(graph)
+            wiring = Wiring(*pack(self._graphs.get(graph, _NOWHERE)))
         self._kept[graph] = wiring
         if len(self._kept) > _WIRINGS_KEPT:
             del self._kept[next(iter(self._kept))]
         return wiring
-
-    def _read(self, number: int) -> Wiring:
-        """The wiring of a graph: from its record where that is known, else from the file alone."""
-        graph, archive = self._known(number), self._archive
-        if graph is not None:
-            return Wiring([node.outputs for node in graph.nodes], graph.edges_from)
-        outputs = [archive.metas(text) for (text,) in archive.each(_OUTPUTS, number)]
-        edges_from: dict[int, list[Edge]] = {}
-        for edge in edges_of(archive, number):
-            edges_from.setdefault(edge.source, []).append(edge)
-        return Wiring(outputs, edges_from)
-
-
-class _Place(NamedTuple):
-    """A gradient returned by a node."""
-
-    node: int
-    slot: int
 
 
 class PassFlow:
@@ -131,7 +103,7 @@ class PassFlow:
         self._number = number
         self._returned: dict[int, Sequence[Gradient | None]] = {}
         self._packed: dict[int, tuple[Packed, int]] = {}
-        self._unpacked: dict[_Place, Gradient | None] = {}
+        self._unpacked: dict[Place, Gradient | None] = {}
         self.leaf = archive.leaf_meta
 
     @cached_property
@@ -158,66 +130,66 @@ class PassFlow:
         node = NODE.unpack_from(frames, offset + HEADER.size)[0]
         self._packed[node] = (frames, offset)
 
-    def source(self, node: int, input_nr: int) -> Edge | None:
-        """The one edge that leads to an input of a node; None where there is none, or several."""
-        return self._wiring.sources.get((node, input_nr))
+    @cached_property
+    def source(self) -> Callable[[int, int], Place | None]:
+        """The one place that leads to an input of a node; None where there is none, or several."""
+        return self._wiring.source
 
     def sent(self, node: int, input_nr: int) -> Gradient | None:
         """What the one edge into this input carried."""
         source = self.source(node, input_nr)
         if source is None:
             return self._unknown(node, input_nr)
-        returned = self._returned.get(source.source)
-        if returned is not None and source.slot < len(returned):
-            return returned[source.slot]
-        return self._follow(_Place(source.source, source.slot))
+        sender, slot = source
+        returned = self._returned.get(sender)
+        if returned is not None and slot < len(returned):
+            return returned[slot]
+        return self._follow(source)
 
-    def _follow(self, start: _Place) -> Gradient | None:
+    def _follow(self, start: Place) -> Gradient | None:
         """What was returned at a place, from frames that are still packed.
 
         Nodes that hand on what they received make chains as long as the graph is deep: they are
         followed in a loop, and what is found is remembered for every place on the way.
         """
-        way: list[_Place] = []
-        found: Gradient | None | _Place = start
-        while isinstance(found, _Place):
+        way: list[Place] = []
+        found: Gradient | None | Place = start
+        while isinstance(found, tuple):
             way.append(found)
             if len(way) > len(self._packed) + 1:
                 raise ValueError("node frames that refer to each other in a circle")
             found = self._look_up(found)
-        self._unpacked.update((place, found) for place in way if place.node not in self._returned)
+        self._unpacked.update((place, found) for place in way if place[0] not in self._returned)
         return found
 
-    def _look_up(self, place: _Place) -> Gradient | None | _Place:
-        returned = self._returned.get(place.node)
+    def _look_up(self, place: Place) -> Gradient | None | Place:
+        node, slot = place
+        returned = self._returned.get(node)
         if returned is not None:
-            return returned[place.slot] if place.slot < len(returned) else None
+            return returned[slot] if slot < len(returned) else None
         if place in self._unpacked:
             return self._unpacked[place]
-        if place.node in self._packed:
-            return self._unpack(place)
-        metas = self.leaving(place.node)
-        return Gradient(meta_at(metas, place.slot), unread=NOT_RECORDED)
+        if node in self._packed:
+            return self._unpack(node, slot)
+        return Gradient(meta_at(self.leaving(node), slot), unread=NOT_RECORDED)
 
-    def _unpack(self, place: _Place) -> Gradient | None | _Place:
+    def _unpack(self, node: int, slot: int) -> Gradient | None | Place:
         """One returned entry of a packed frame, or where to look for what it refers to."""
-        frames, start = self._packed[place.node]
+        frames, start = self._packed[node]
         _, _, _, n_received, n_returned = NODE.unpack_from(frames, start + HEADER.size)
-        if place.slot >= n_returned:
+        if slot >= n_returned:
             return None
         entries = start + HEADER.size + NODE.size
-        offset = skip_entries(frames, entries, n_received + place.slot)
+        offset = skip_entries(frames, entries, n_received + slot)
         if frames[offset] != ENTRY_RECEIVED:
-            meta = meta_at(self.leaving(place.node), place.slot)
+            meta = meta_at(self.leaving(node), slot)
             return decode_entry(frames, offset, self._archive, meta)[0]
         k = frames[offset + 1]
         offset = skip_entries(frames, entries, k)
         if frames[offset] == ENTRY_SAME:
-            source = self._wiring.sources.get((place.node, k))
-            if source is None:
-                return self._unknown(place.node, k)
-            return _Place(source.source, source.slot)
-        meta = meta_at(self.arriving(place.node), k)
+            source = self.source(node, k)
+            return self._unknown(node, k) if source is None else source
+        meta = meta_at(self.arriving(node), k)
         return decode_entry(frames, offset, self._archive, meta)[0]
 
     def _unknown(self, node: int, input_nr: int) -> Gradient:

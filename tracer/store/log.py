@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
@@ -70,10 +70,9 @@ class _Wanted:
 class ChunkLog:
     """The events of a trace, decoded as they are asked for."""
 
-    def __init__(self, archive: Archive, known: Callable[[int], Graph | None]) -> None:
-        """`known` gives a graph that has been read and is still kept, by its id."""
+    def __init__(self, archive: Archive, graphs: Mapping[int, Graph]) -> None:
         self._archive = archive
-        self._wirings = Wirings(archive, known)
+        self._wirings = Wirings(archive, graphs)
 
     def __len__(self) -> int:
         total = self._archive.rows("SELECT CAST(TOTAL(count) AS INTEGER) FROM chunk")[0][0]

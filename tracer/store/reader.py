@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tracer.records.events import Leaf, Outcome, Pass
-from tracer.records.graph import Graph, Node, NodeKind, Root
+from tracer.records.graph import Root
 from tracer.records.quick import maker
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.records.trace import Run, TraceRecord
@@ -16,20 +17,16 @@ from tracer.store.archive import Archive
 from tracer.store.columns import pairs_of, strings_of
 from tracer.store.entries import UNKNOWN_META, decode_entries
 from tracer.store.files import check_schema, damaged, open_file
-from tracer.store.flows import edges_of
+from tracer.store.graphs import read_arriving, read_graphs
 from tracer.store.log import ChunkLog
 from tracer.store.schema import select_from
-from tracer.store.tables import Leaves, Passes
+from tracer.store.tables import Leaves, Passes, ReadOnDemand
 
 if TYPE_CHECKING:
     from tracer.store.writer import TraceWriter
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-_GRAPHS_KEPT = 4
-_KINDS = {kind.value: kind for kind in NodeKind}
-_make_leaf, _make_node = maker(Leaf), maker(Node)
+_make_leaf = maker(Leaf)
+_METAS_KEPT = 100_000
 _SOURCES_KEPT = 64
 
 
@@ -59,16 +56,17 @@ def _read(archive: Archive) -> TraceRecord:
     rows = archive.rows(select_from("trace"))
     if not rows:
         raise damaged(archive.label, "it does not say what ran")
-    graphs = _graphs(archive)
+    graphs = read_graphs(archive)
+    metas = _RootMetas(archive)
     with archive.reading():
         run, complete = _run(rows[0])
         return TraceRecord(
             run=run,
             sources=_sources(archive),
             graphs=graphs,
-            passes=Passes(archive, _pass),
+            passes=Passes(archive, partial(_pass, metas)),
             leaves=Leaves(archive, _leaf),
-            events=ChunkLog(archive, graphs.kept),
+            events=ChunkLog(archive, graphs),
             dropped=dict(archive.rows(select_from("dropped", "ORDER BY reason"))),
             complete=complete,
         )
@@ -91,7 +89,7 @@ def _run(row: tuple[Any, ...]) -> tuple[Run, bool]:
 _OK = Outcome()
 
 
-def _pass(archive: Archive, row: Sequence[Any]) -> Pass:
+def _pass(metas: _RootMetas, archive: Archive, row: Sequence[Any]) -> Pass:
     (
         number, graph, kind, site, roots, seeds, retain_graph, create_graph, inputs, thread, parent,
         begin_ns, end_ns, error, message, error_node, node_count, leaf_count, torchviz,
@@ -104,7 +102,7 @@ def _pass(archive: Archive, row: Sequence[Any]) -> Pass:
         kind=kind,
         site=archive.site(site),
         roots=places,
-        seeds=_seeds(archive, seeds, graph, places) if seeds else (),
+        seeds=_seeds(archive, seeds, [(graph, root) for root in places], metas) if seeds else (),
         retain_graph=bool(retain_graph),
         create_graph=bool(create_graph),
         inputs=None if inputs is None else strings_of(inputs),
@@ -120,20 +118,25 @@ def _pass(archive: Archive, row: Sequence[Any]) -> Pass:
 
 
 def _seeds(
-    archive: Archive, seeds: bytes, graph: int, roots: tuple[Root, ...]
+    archive: Archive, seeds: bytes, places: list[tuple[int, Root]], metas: _RootMetas
 ) -> tuple[Gradient | None, ...]:
     if not any(seeds):  # no gradient was given for any root
         return (None,) * len(seeds)
-    metas = [_root_meta(archive, graph, root) for root in roots]
-    return decode_entries(seeds, archive, metas)
+    return decode_entries(seeds, archive, [metas[place] for place in places])
 
 
-def _root_meta(archive: Archive, graph: int, root: Root) -> TensorMeta:
-    sql = "SELECT CAST(outputs AS TEXT) FROM node WHERE graph = ? AND id = ?"
-    found = archive.rows(sql, graph, root.node)
-    outputs = archive.metas(found[0][0]) if found else ()
-    meta = outputs[root.input_nr] if root.input_nr < len(outputs) else None
-    return meta or UNKNOWN_META
+class _RootMetas(dict[tuple[int, Root], TensorMeta]):
+    """The metadata of what arrives at the roots of graphs."""
+
+    def __init__(self, archive: Archive) -> None:
+        super().__init__()
+        self._archive = archive
+
+    def __missing__(self, place: tuple[int, Root]) -> TensorMeta:
+        if len(self) >= _METAS_KEPT:
+            self.clear()
+        meta = self[place] = read_arriving(self._archive, *place) or UNKNOWN_META
+        return meta
 
 
 def _leaf(archive: Archive, row: Sequence[Any]) -> Leaf:
@@ -146,38 +149,7 @@ def _leaf(archive: Archive, row: Sequence[Any]) -> Leaf:
     )  # fmt: skip
 
 
-# ---- graphs and sources
-
-
-class _ReadOnDemand(Mapping[Key, Value], Generic[Key, Value]):
-    """Rows of a table by key, each read when it is asked for; the last few are kept."""
-
-    def __init__(
-        self, keys: Callable[[], list[Key]], read: Callable[[Key], Value | None], *, kept: int
-    ) -> None:
-        self._keys = keys
-        self._read = read
-        self._most = kept
-        self._kept: dict[Key, Value] = {}
-
-    def __getitem__(self, key: Key) -> Value:
-        value = self._kept.pop(key, None) or self._read(key)
-        if value is None:
-            raise KeyError(key)
-        self._kept[key] = value
-        if len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
-        return value
-
-    def kept(self, key: Key) -> Value | None:
-        """The row of a key where that is kept: nothing is read."""
-        return self._kept.get(key)
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._keys())
-
-    def __len__(self) -> int:
-        return len(self._keys())
+# ---- sources
 
 
 def _sources(archive: Archive) -> Mapping[str, str]:
@@ -189,56 +161,4 @@ def _sources(archive: Archive) -> Mapping[str, str]:
         rows = archive.rows(select_from("source", "WHERE file = ?"), file)
         return str(rows[0][1]) if rows else None
 
-    return _ReadOnDemand(keys, read, kept=_SOURCES_KEPT)
-
-
-def _graphs(archive: Archive) -> _ReadOnDemand[int, Graph]:
-    def keys() -> list[int]:
-        rows = archive.rows("SELECT CAST(id AS INTEGER) FROM graph ORDER BY id")
-        return [number for (number,) in rows]
-
-    def read(number: int) -> Graph | None:
-        rows = archive.rows(select_from("graph", "WHERE id = ?"), number)
-        with archive.reading():
-            return _graph(archive, *rows[0]) if rows else None
-
-    return _ReadOnDemand(keys, read, kept=_GRAPHS_KEPT)
-
-
-def _graph(archive: Archive, number: int, digest: str, notes: str) -> Graph:
-    nodes = archive.each(select_from("node", "WHERE graph = ? ORDER BY id"), number)
-    roots = archive.rows(select_from("root", "WHERE graph = ? ORDER BY position"), number)
-    graph = Graph(
-        id=number,
-        nodes=tuple(_node(archive, row) for row in nodes),
-        edges=tuple(edges_of(archive, number)),
-        roots=tuple(Root(*row[2:]) for row in roots),
-        digest=digest,
-        notes=strings_of(notes),
-    )
-    _check_graph(graph)
-    return graph
-
-
-def _check_graph(graph: Graph) -> None:
-    """Refuse a graph in which a number leads nowhere."""
-    count = len(graph.nodes)
-    if [node.id for node in graph.nodes] != list(range(count)):
-        raise ValueError(f"nodes of graph {graph.id} are missing")
-    ends = [edge.source for edge in graph.edges]
-    ends += [edge.target for edge in graph.edges]
-    ends += [root.node for root in graph.roots]
-    if ends and (min(ends) < 0 or max(ends) >= count):
-        raise ValueError(f"an edge of graph {graph.id} leads to no node")
-
-
-def _node(archive: Archive, row: tuple[Any, ...]) -> Node:
-    (
-        _, number, name, kind, sequence_nr, outputs, variables, site, op, module, call, loops,
-        saved, attributes, note,
-    ) = row  # fmt: skip
-    return _make_node(
-        number, name, _KINDS.get(kind) or NodeKind(kind), sequence_nr, archive.metas(outputs),
-        strings_of(variables), archive.site(site), op, archive.module(module), call,
-        pairs_of(loops), archive.saved(saved), pairs_of(attributes), note,
-    )  # fmt: skip
+    return ReadOnDemand(keys, read, kept=_SOURCES_KEPT)

@@ -176,6 +176,4 @@ def _delete_unused(connection: sqlite3.Connection, graphs: list[int]) -> Iterato
     for graph in graphs:
         if connection.execute("SELECT 1 FROM pass WHERE graph = ?", (graph,)).fetchone() is None:
             connection.execute("DELETE FROM graph WHERE id = ?", (graph,))
-            for table in ("node", "edge", "root"):
-                connection.execute(f"DELETE FROM {table} WHERE graph = ?", (graph,))
             yield graph

@@ -94,45 +94,36 @@ CREATE TABLE leaf (             -- tensors that receive a .grad
 CREATE TABLE graph (            -- structures; every pass with the same structure has the same one
     id INTEGER PRIMARY KEY,
     digest TEXT NOT NULL,       -- equal structures have equal digests
-    notes TEXT NOT NULL         -- JSON: list of strings
+    notes TEXT NOT NULL,        -- JSON: list of strings
+    roots TEXT NOT NULL,        -- JSON: list of [node, input_nr]: where its passes start
+    nodes INTEGER NOT NULL,     -- how many torch.autograd.graph.Nodes it has: their ids are from 0,
+                                -- dense, in first-visit order from the roots
+    -- what nodes have, each only once
+    sorts TEXT NOT NULL,        -- JSON: list of [name, kind, outputs, saved, attributes]:
+                                --   MulBackward0; operation, accumulate, custom, hook wrapper or
+                                --   compiled; meta of each gradient that arrives, 0 where not
+                                --   known; list of [attribute, meta or 0, bytes or null]; list of
+                                --   [name, value]
+    operations TEXT NOT NULL,   -- JSON: list of [site, op, note]: what made them, torch.mul
+    variables TEXT NOT NULL,    -- JSON: list of lists of names that the user gave to what they
+                                -- made, ["x2"]
+    modules TEXT NOT NULL,      -- JSON: list of modules
+    loops TEXT NOT NULL,        -- JSON: list of lists of [variable, value]: where loops around them
+                                -- stood
+    -- columns of numbers, little-endian, of 1, 2, 4 or 8 bytes: as many as the greatest one needs;
+    -- one for each node: which of the above it has, from 0
+    sort BLOB NOT NULL,
+    operation BLOB NOT NULL,
+    variable BLOB NOT NULL,
+    module BLOB NOT NULL,
+    loop BLOB NOT NULL,
+    call BLOB NOT NULL,         -- counts executions of the same site, from 1
+    sequence_nr BLOB NOT NULL,  -- one more than its sequence_nr; 0 for AccumulateGrad
+    slots BLOB NOT NULL,        -- how many entries its next_functions have
+    -- and one for each of these entries, node by node
+    target BLOB NOT NULL,       -- one more than the node that receives; 0: none does
+    input_nr BLOB NOT NULL      -- at which of its inputs
 );
-
-CREATE TABLE node (             -- one torch.autograd.graph.Node of a graph
-    graph INTEGER NOT NULL,
-    id INTEGER NOT NULL,        -- from 0, dense, in first-visit order from the roots
-    name TEXT NOT NULL,         -- MulBackward0
-    kind TEXT NOT NULL,         -- operation, accumulate, custom, hook wrapper, compiled
-    sequence_nr INTEGER,        -- NULL for AccumulateGrad
-    outputs TEXT NOT NULL,      -- JSON: meta of each gradient that arrives, 0 where not known
-    variables TEXT NOT NULL,    -- JSON: names the user gave to what it made, ["x2"]
-    site INTEGER NOT NULL,
-    op TEXT NOT NULL,           -- torch.mul
-    module INTEGER NOT NULL,
-    call INTEGER NOT NULL,      -- counts executions of the same site, from 1
-    loops TEXT NOT NULL,        -- JSON: list of [variable, value]: where the loops around it stood
-    saved TEXT NOT NULL,        -- JSON: list of [attribute, meta or 0, bytes or null]
-    attributes TEXT NOT NULL,   -- JSON: list of [name, value]
-    note TEXT NOT NULL,
-    PRIMARY KEY (graph, id)
-) WITHOUT ROWID;
-
-CREATE TABLE edge (             -- one entry of a node's next_functions
-    graph INTEGER NOT NULL,
-    position INTEGER NOT NULL,  -- from 0
-    source INTEGER NOT NULL,    -- node that sends
-    slot INTEGER NOT NULL,      -- which entry of its next_functions
-    target INTEGER NOT NULL,    -- node that receives
-    input_nr INTEGER NOT NULL,  -- at which of its inputs
-    PRIMARY KEY (graph, position)
-) WITHOUT ROWID;
-
-CREATE TABLE root (             -- where a graph's passes start
-    graph INTEGER NOT NULL,
-    position INTEGER NOT NULL,  -- from 0
-    node INTEGER NOT NULL,
-    input_nr INTEGER NOT NULL,
-    PRIMARY KEY (graph, position)
-) WITHOUT ROWID;
 
 CREATE TABLE pass (             -- runs of the autograd engine
     id INTEGER PRIMARY KEY,     -- from 1, in order of begin

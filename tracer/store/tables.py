@@ -1,17 +1,20 @@
-"""An open trace in, its passes and leaves out, each read when it is asked for."""
+"""An open trace in, its passes and leaves out, and what is read by key, when it is asked for."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 from tracer.errors import TraceFileError
 from tracer.records.events import Leaf, Pass
 from tracer.records.passes import PassSort
 from tracer.store.archive import Archive
 from tracer.store.schema import select_from
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 _BLOCK = 512
 _BLOCKS_KEPT = 64
@@ -167,3 +170,30 @@ class Leaves(Mapping[int, Leaf]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+class ReadOnDemand(Mapping[Key, Value], Generic[Key, Value]):
+    """Rows of a table by key, each read when it is asked for; the last few are kept."""
+
+    def __init__(
+        self, keys: Callable[[], list[Key]], read: Callable[[Key], Value | None], *, kept: int
+    ) -> None:
+        self._keys = keys
+        self._read = read
+        self._most = kept
+        self._kept: dict[Key, Value] = {}
+
+    def __getitem__(self, key: Key) -> Value:
+        value = self._kept.pop(key, None) or self._read(key)
+        if value is None:
+            raise KeyError(key)
+        self._kept[key] = value
+        if len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+        return value
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys())
+
+    def __len__(self) -> int:
+        return len(self._keys())

@@ -179,11 +179,13 @@ class _PassTelling:
     def _sent(self, node: int, input_nr: int) -> Told | None:
         """What the one edge into this input carried."""
         source = self._flow.source(node, input_nr)
-        returned = self._returned.get(source.source) if source is not None else None
-        if source is None or returned is None:
-            seen = self._flow.sent(node, input_nr)
-            return None if seen is None else told(seen)
-        return returned[source.slot] if source.slot < len(returned) else None
+        if source is not None:
+            sender, slot = source
+            returned = self._returned.get(sender)
+            if returned is not None:
+                return returned[slot] if slot < len(returned) else None
+        seen = self._flow.sent(node, input_nr)
+        return None if seen is None else told(seen)
 
     def _other(self, buffer: Packed, offset: int, meta: TensorMeta) -> tuple[Told | None, int]:
         seen, offset = decode_entry(buffer, offset, self._archive, meta)

@@ -7,12 +7,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tracer.records.events import Event, Hook, Leaf, Pass
 from tracer.records.graph import Graph, ModuleRef, Site
 from tracer.records.limits import ALL_THERE_IS, Limits
+from tracer.records.packed import pack
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store import rows
@@ -29,6 +31,7 @@ from tracer.store.files import (
     is_locked,
 )
 from tracer.store.frames import encode_event
+from tracer.store.graphs import graph_row
 from tracer.store.ring import Cut, Ring
 from tracer.store.schema import RAN, insert_into
 
@@ -141,9 +144,10 @@ class TraceWriter:
             self._new_modules.pop(record.id, None)
             self.module(record)
         else:
+            nodes, edges = pack(record)
             self._graphs.add(record.id)
-            self._new_graphs[record.id] = record
-            self._rows += _rows_of(record)
+            self._new_graphs[record.id] = replace(record, nodes=nodes, edges=edges)
+            self._rows += len(nodes)
 
     def ran(self, passes: Iterable[tuple[Any, ...]]) -> None:
         """Store passes that have ended, each given by the fields of `Ran`."""
@@ -299,7 +303,7 @@ class TraceWriter:
             del self._new_passes[number]
         kept = {run.graph for run in runs}
         for number in [number for number in self._new_graphs if number not in kept]:
-            self._rows -= _rows_of(self._new_graphs.pop(number))
+            self._rows -= len(self._new_graphs.pop(number).nodes)
             self._graphs.discard(number)
         self._rows -= 2 * len(ended)  # each was put as it began, and as it ended
         self.dropped(reason, len(ended))
@@ -364,11 +368,7 @@ class TraceWriter:
 
     def _pending(self) -> Iterator[tuple[str, list[Row] | Iterator[Row]]]:
         """What waits, by table: first those whose rows bring new sites, strings and metadata."""
-        for graph in self._new_graphs.values():
-            yield "graph", [rows.graph_row(graph)]
-            yield "node", rows.node_rows(graph, self)
-            yield "edge", rows.edge_rows(graph)
-            yield "root", rows.root_rows(graph)
+        yield "graph", [graph_row(graph, self) for graph in self._new_graphs.values()]
         runs = self._new_passes.values()
         yield "pass", [rows.pass_row(run, self) for run in runs if isinstance(run, Pass)]
         yield RAN, rows.ran_rows(run for run in runs if isinstance(run, rows.Ran))
@@ -422,11 +422,6 @@ class TraceWriter:
             close_file(self.connection)
         elif self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
-
-
-def _rows_of(graph: Graph) -> int:
-    """About how many rows a graph takes."""
-    return 5 * len(graph.nodes)
 
 
 def _check_number(record: Site | ModuleRef) -> None:

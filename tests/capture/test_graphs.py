@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 import tracer
 from tests.capture.cores import IN_PYTHON
-from tracer.capture.packed import PackedGraph
 from tracer.capture.session import Session
+from tracer.records import Graph, NodeKind
+from tracer.records.packed import PackedEdges, PackedNodes, pack
 
 
 class Double(torch.autograd.Function):
@@ -31,7 +32,7 @@ class Double(torch.autograd.Function):
         return gradient * 2
 
 
-def held() -> list[PackedGraph]:
+def held() -> list[Graph]:
     """The structures that the recording holds."""
     assert Session.active is not None
     return list(Session.active.graphs.by_structure.values())
@@ -46,7 +47,7 @@ def unroll(cell: nn.LSTMCell, steps: int) -> Tensor:
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Iterator[tuple[list[PackedGraph], tracer.Trace]]:
+def programs(tmp_path: Path) -> Iterator[tuple[list[Graph], tracer.Trace]]:
     """Structures of several kinds as they are held, and as they are read."""
     w = torch.ones(2, 4, requires_grad=True)
     with tracer.trace(tmp_path / "run.trace") as trace:
@@ -61,16 +62,20 @@ def programs(tmp_path: Path) -> Iterator[tuple[list[PackedGraph], tracer.Trace]]
 
 
 def test_what_is_held_is_what_is_written(
-    programs: tuple[list[PackedGraph], tracer.Trace],
+    programs: tuple[list[Graph], tracer.Trace],
 ) -> None:
     graphs, trace = programs
     read = trace.record.graphs
-    assert [graph.unpack() for graph in graphs] == [read[graph.id] for graph in graphs]
+    assert [graph.unpacked for graph in graphs] == [read[graph.id] for graph in graphs]
+    assert graphs == list(read.values())
     assert len(graphs) == 5
+    for graph in (*graphs, *read.values()):
+        assert isinstance(graph.nodes, PackedNodes)
+        assert isinstance(graph.edges, PackedEdges)
 
 
 def test_nodes_and_edges_are_as_good_as_tuples(
-    programs: tuple[list[PackedGraph], tracer.Trace],
+    programs: tuple[list[Graph], tracer.Trace],
 ) -> None:
     for graph in programs[0]:
         nodes, edges = tuple(graph.nodes), tuple(graph.edges)
@@ -78,8 +83,8 @@ def test_nodes_and_edges_are_as_good_as_tuples(
         assert [graph.nodes[place] for place in range(len(nodes))] == list(nodes)
         assert (graph.nodes[-1], graph.nodes[1:3]) == (nodes[-1], nodes[1:3])
         assert (graph.edges[-1], graph.edges[1:3]) == (edges[-1], edges[1:3])
-        assert dict(graph.edges_from) == graph.unpack().edges_from
-        assert graph.edges_into == graph.unpack().edges_into
+        assert dict(graph.edges_from) == graph.unpacked.edges_from
+        assert graph.edges_into == graph.unpacked.edges_into
         for missing in (-1, len(nodes)):
             with pytest.raises(KeyError):
                 graph.edges_from[missing]
@@ -87,11 +92,11 @@ def test_nodes_and_edges_are_as_good_as_tuples(
             graph.nodes[len(nodes)]
 
 
-def test_which_nodes_run_user_code(programs: tuple[list[PackedGraph], tracer.Trace]) -> None:
+def test_which_nodes_run_user_code(programs: tuple[list[Graph], tracer.Trace]) -> None:
     custom = {
         graph.id: [node.name for node, flag in zip(graph.nodes, flags, strict=True) if flag]
         for graph in programs[0]
-        for flags in [graph.nodes.tell(lambda sort: sort.kind is tracer.records.NodeKind.CUSTOM)]
+        for flags in [pack(graph)[0].tell(lambda sort: sort.kind is NodeKind.CUSTOM)]
     }
     assert custom == {1: [], 2: ["DoubleBackward"], 3: [], 4: [], 5: []}
 
