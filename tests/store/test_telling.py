@@ -14,10 +14,12 @@ from tests.store.strategies import BY_TYPE, ENTRIES, EVENTS
 from tracer.errors import TraceFileError, TracerError
 from tracer.records import (
     Accumulate,
+    DataWrite,
     Event,
     EventList,
     Forward,
     Gradient,
+    GradWrite,
     HookRun,
     NodeRun,
     Outcome,
@@ -29,6 +31,7 @@ from tracer.records import (
     TensorMeta,
     TraceRecord,
 )
+from tracer.records.events import UNSEEN
 from tracer.records.picking import Selection
 from tracer.render.timeline import timeline_text
 from tracer.store import TraceWriter, read_writer
@@ -63,8 +66,16 @@ HOOK_RUNS = st.builds(
     input_nr=st.sampled_from([None, 0, 1]), before=st.tuples(ENTRIES), after=st.tuples(ENTRIES),
     changed=st.booleans(),
 )  # fmt: skip
+WRITES = st.sampled_from([GradWrite, DataWrite]).flatmap(
+    lambda kind: st.builds(
+        kind, seq=st.just(0), leaf=st.sampled_from([1, 3]), site=st.sampled_from([None, *SITES]),
+        how=st.sampled_from(["SGD.step", UNSEEN]), before=SEEN, after=SEEN,
+    )
+)  # fmt: skip
 STEPS = NODE_RUNS | ACCUMULATES | HOOK_RUNS
-OTHERS = OPERATIONS | EVENTS.filter(lambda event: not isinstance(event, (PassBegin, PassEnd)))
+OTHERS = (
+    OPERATIONS | WRITES | EVENTS.filter(lambda event: not isinstance(event, (PassBegin, PassEnd)))
+)
 
 
 @st.composite

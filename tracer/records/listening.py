@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from tracer.records.events import Event, Forward
+from tracer.records.graph import Site
 from tracer.records.told import Told
 from tracer.records.trace import EventLog
 
@@ -34,8 +35,22 @@ class Listener(Protocol):
     ) -> None:
         """A leaf's `.grad` was written to (see `Accumulate`): `before`, `incoming`, `after`."""
 
-    def forward(self, t_ns: int, pass_id: int, like: Forward) -> None:
-        """An operation ran, of which a reader is told the same as of the one that it is `like`."""
+    def write(
+        self,
+        t_ns: int,
+        pass_id: int,
+        of_grad: bool,
+        leaf: int,
+        how: str,
+        site: Site | None,
+        entries: Sequence[Told | None],
+    ) -> None:
+        """A leaf's `.grad` or its values were changed by user code (see `GradWrite`, `DataWrite`):
+        `before` and `after`."""
+
+    def forward(self, t_ns: int, pass_id: int, like: Forward, module: str) -> None:
+        """An operation ran, of which a reader is told the same as of the one that it is `like`, but
+        for the module that it ran in."""
 
     def event(self, event: Event) -> None:
         """Anything else happened."""

@@ -10,21 +10,24 @@ from tracer.records.tensors import Gradient
 Told = tuple[str, float | None, bool]
 """What a tensor is told as: its words; its norm, where that is known; whether it has NaN or Inf."""
 
+GRAD, DATA = "‖g‖", "‖x‖"
+"""How the norm of a gradient is told, and that of a leaf's values."""
+
 _LONGEST_SUM = 64
 _MANY_PARTS = 8
 
 
-def told(seen: Gradient | None) -> Told:
-    """Tell a tensor in words."""
+def told(seen: Gradient | None, sign: str = GRAD) -> Told:
+    """Tell a tensor in words; its norm, where that is told, with this sign."""
     if seen is None:
         return NOTHING
-    return words.tensor(seen), seen.norm, bool(seen.nans or seen.infs)
+    return words.tensor(seen, norm=sign), seen.norm, bool(seen.nans or seen.infs)
 
 
-def told_of(norm: float, uniform: float | None) -> Told:
+def told_of(norm: float, uniform: float | None, sign: str = GRAD) -> Told:
     """Tell a tensor whose elements are finite and not listed, by its norm and the one value that
     all of them have, if they have one."""
-    return words.extent(norm, uniform), norm, False
+    return words.extent(norm, uniform, sign), norm, False
 
 
 NOTHING: Told = words.tensor(None), None, False

@@ -68,10 +68,10 @@ def tensor(seen: Gradient | None, *, norm: str = "‖g‖") -> str:
         return listed
     if seen.nans or seen.infs:
         return not_finite(seen)
-    return extent(seen.norm, seen.uniform if seen.min == seen.max else None, norm=norm)
+    return extent(seen.norm, seen.uniform if seen.min == seen.max else None, norm)
 
 
-def extent(size: float | None, uniform: float | None, *, norm: str = "‖g‖") -> str:
+def extent(size: float | None, uniform: float | None, norm: str) -> str:
     """What is said of a tensor by its statistics: the one value of all its elements where there is
     one, else its norm."""
     if uniform is not None:
@@ -257,15 +257,6 @@ class Titles(Sequence[str]):
         told = tuple(turn for turn in first.loops if all(turn in one.loops for one in others))
         return self._title(first if told == first.loops else replace(first, loops=told))
 
-    def where(self, number: int) -> str:
-        """The title of the node of that id without what it does: where in the source that is."""
-        node = self._nodes[number]
-        site = node.site
-        named = node.is_leaf or node.variables or _is_of_backward(node)
-        if named or site is None or not site.expression:
-            return self._title(node).removeprefix(f"{op_name(node)} · ")
-        return f"{site.expression}{_loops(node)}"
-
     def _title(self, node: Node) -> str:
         return node_title(node, inner=node.site is not None and self._made[_made_by(node)] > 1)
 
@@ -291,6 +282,15 @@ def node_title(node: Node, *, inner: bool = False) -> str:
     if site.expression == site.statement:  # an augmented assignment, which names its target itself
         return f"{site.expression}{_loops(node)}"
     return f"{names} = {site.expression}"
+
+
+def node_where(node: Node) -> str:
+    """The title of a node without what it does: where in the source that is."""
+    site = node.site
+    is_named = node.is_leaf or node.variables or _is_of_backward(node)
+    if is_named or site is None or not site.expression:
+        return node_title(node).removeprefix(f"{op_name(node)} · ")
+    return f"{site.expression}{_loops(node)}"
 
 
 def _is_of_backward(node: Node) -> bool:
@@ -333,11 +333,12 @@ def _loops_text(loops: tuple[tuple[str, str], ...]) -> str:
 
 def op_name(node: Node) -> str:
     """What a node does, by its own name: `Mul` of `MulBackward0`."""
-    return _op_name(node.name)
+    return op_name_of(node.name)
 
 
 @lru_cache(maxsize=1024)
-def _op_name(name: str) -> str:
+def op_name_of(name: str) -> str:
+    """What the nodes of that name do."""
     return _BACKWARD.sub("", name) or name
 
 
@@ -390,7 +391,7 @@ def shorten(text: str, limit: int) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal the text takes: two for a Chinese character."""
-    if text.isascii() or _ONE_COLUMN.fullmatch(text):
+    if text.isascii() or text.replace("‖", "").isascii() or _ONE_COLUMN.fullmatch(text):
         return len(text)
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")

@@ -80,13 +80,21 @@ class Columns:
 
     def cells(self, event: str, where: str, place: str) -> str:
         """The cells in the middle of a line: what happened, and where."""
-        return f"{self._events[event]}  {self._wheres[where]}  {self._places[place]}"
+        return f"{self.event(event)}  {self.where(where, place)}"
+
+    def event(self, event: str) -> str:
+        """The cell of what happened."""
+        return self._events[event]
+
+    def where(self, where: str, place: str) -> str:
+        """The cells of where it happened."""
+        return f"{self._wheres[where]}  {self._places[place]}"
 
     def put(self, step: str, time: str, cells: str, text: str, tone: Tone) -> str:
         """One line around cells that are laid out."""
         left = f"{step.rjust(self._widths[0])}  "
         if self.times:
-            left += f"{time.rjust(self._widths[1])}  "
+            left = f"{left}{time.rjust(11)}  "
         if self._is_plain:
             return f"{left}{cells}  {words.one_line(text)}".rstrip()
         return self.line(cells, text, tone, left=left)

@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 from tracer.records import words
 from tracer.records.events import Pass
-from tracer.records.graph import Graph, Node
 from tracer.records.tensors import Gradient
 from tracer.records.told import NOTHING, Told, of_parts, told, total
+from tracer.render.graph_words import GraphWords
 
 _LONGEST_NAME = 24
 _RECEIVED = 16
 """How many columns there are for what a node received, before what it sent."""
 
 
-class Wheres:
-    """Where each node is: in the source, or in its module where one place led to several."""
-
-    def __init__(self, graph: Graph, titles: words.Titles) -> None:
-        self._nodes = graph.nodes
-        self._titles = titles
-        self._led_to_several: set[int] = set()
-        paths: dict[int, str] = {}
-        for node in graph.nodes:
-            if node.site is not None and node.module is not None:
-                site, path = node.site.id, node.module.path
-                if paths.setdefault(site, path) != path:
-                    self._led_to_several.add(site)
-
-    def __getitem__(self, number: int) -> str:
-        node = self._nodes[number]
-        several = node.site is not None and node.site.id in self._led_to_several
-        if several and node.module is not None and node.module.path:
-            return node.module.path
-        return self._titles.where(number)
-
-
-class GraphWords:
-    """What to call each node of a graph, where to say that it is, and which nodes gather sums."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.titles = words.Titles(graph)
-        self.wheres = Wheres(graph, self.titles)
-        self.gathers = frozenset(_with_several(graph))
-        """The nodes that have an input to which several edges lead."""
-
-
-def _with_several(graph: Graph) -> Iterator[int]:
-    seen: set[tuple[int, int]] = set()
-    for edge in graph.edges:
-        place = edge.target, edge.input_nr
-        if place in seen:
-            yield edge.target
-        seen.add(place)
-
-
 class Running:
     """A pass while it is told: its graph and what has arrived so far where several things do."""
 
-    def __init__(self, record: Pass, graph: Graph, said: GraphWords) -> None:
+    def __init__(self, record: Pass, said: GraphWords) -> None:
         self.record = record
-        self.graph = graph
-        self.titles, self.wheres = said.titles, said.wheres
+        self.said = said
         self.steps = 0
         self.headed = False
         self._watched = set(said.gathers)
@@ -73,7 +30,7 @@ class Running:
 
     def has(self, node: int) -> bool:
         """Whether there is a node of that number; in a damaged file there may not be."""
-        return node < len(self.graph.nodes)
+        return node < len(self.said)
 
     def seed(self, node: int, input_nr: int, seed: Gradient) -> None:
         """Note what the backward call was given for a root."""
@@ -110,28 +67,34 @@ class Running:
         Also notes what arrives where it leads.
         """
         if len(received) == 1 and number not in self._watched:
-            text = f"in {_text(received[0])}"
+            only = received[0]
+            text = f"in {'None' if only is None else only[0]}"
         else:
             text = self._received(number, received)
         if not ended:
             return f"{text}   raised", True
-        said = [text if len(text) >= _RECEIVED else words.padded(text, _RECEIVED)]
-        nodes = self.graph.nodes
-        source = nodes[number]
-        for edge in self.graph.edges_from[number]:
-            target, slot = edge.target, edge.slot
-            sent = returned[slot] if slot < len(returned) else None
-            if sent is not None and target in self._watched:
-                self._arriving.setdefault((target, edge.input_nr), []).append(sent)
-            said.append(f"→ {_short_name(source, nodes[target])} {_text(sent)}")
-        wrong = False
-        for one in received:
+        said, is_wrong = [words.padded(text, _RECEIVED)], False
+        known = self.said
+        targets, names, variables_of = known.targets, known.names, known.variables_of
+        at = known.starts[number]
+        for sent in _as_many(returned, known.starts[number + 1] - at):
+            target = targets[at] - 1
+            if target >= 0:
+                name = names[variables_of[target]]
+                if name is None:
+                    name = known.unnamed(number, target)
+                if sent is None:
+                    said.append(f"→ {name} None")
+                else:
+                    said.append(f"→ {name} {sent[0]}")
+                    if target in self._watched:
+                        place = target, known.input_nrs[at]
+                        self._arriving.setdefault(place, []).append(sent)
+            at += 1
+        for one in (*received, *returned):
             if one is not None and one[2]:
-                wrong = True
-        for one in returned:
-            if one is not None and one[2]:
-                wrong = True
-        return "   ".join(said), wrong
+                is_wrong = True
+        return "   ".join(said), is_wrong
 
     def _received(self, number: int, received: Sequence[Told | None]) -> str:
         """`in 5 = 1 + 4`, `in 1`; of several inputs those that something arrived at."""
@@ -171,20 +134,8 @@ def _text(one: Told | None) -> str:
     return "None" if one is None else one[0]
 
 
-def _short_name(source: Node, target: Node) -> str:
-    """What to call the node an edge leads to: of the same expression's nodes, what they do."""
-    variables, site = target.variables, target.site
-    if variables and variables != ("",):
-        name = variables[0] if len(variables) == 1 else ", ".join(variables)
-    elif site is None or site is source.site or site == source.site:
-        name = words.op_name(target)
-    else:
-        name = site.expression or words.op_name(target)
-    if len(name) <= _LONGEST_NAME and name.isprintable():
-        return name.strip(" ")
-    return _short(name)
-
-
-@lru_cache(maxsize=4096)
-def _short(name: str) -> str:
-    return words.shorten(name, _LONGEST_NAME)
+def _as_many(entries: Sequence[Told | None], count: int) -> Sequence[Told | None]:
+    """So many entries, those that are missing None."""
+    if len(entries) == count:
+        return entries
+    return [*entries[:count], *[None] * (count - len(entries))]

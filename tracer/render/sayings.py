@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tracer.records import words
 from tracer.records.events import (
+    UNSEEN,
     Accumulate,
+    Cut,
     DataWrite,
     Dropped,
     Event,
@@ -33,9 +35,11 @@ from tracer.records.events import (
 from tracer.records.graph import Graph, Site
 from tracer.records.passes import find_pass, main_file
 from tracer.records.quick import maker
+from tracer.records.told import DATA, GRAD, NOTHING, Told, told
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Tone
-from tracer.render.running import GraphWords, Running
+from tracer.render.graph_words import GraphWords
+from tracer.render.running import Running
 
 _MOST_GRAPHS = 8
 """Graphs whose words are kept: a program may make a new one in each pass."""
@@ -81,8 +85,8 @@ class Sayings:
             HookRun: self._hook_run,
             NodeRun: self._node_run,
             Accumulate: self._accumulate,
-            GradWrite: self._grad_write,
-            DataWrite: self._data_write,
+            GradWrite: self._write,
+            DataWrite: self._write,
             GradRead: self._grad_read,
             OptimizerStep: self._optimizer_step,
             SavedWrite: self._saved_write,
@@ -117,8 +121,8 @@ class Sayings:
 
     def _pass_begin(self, event: PassBegin) -> Said:
         record = find_pass(self._trace, event.pass_id or 0)
-        graph = self._trace.graphs[record.graph].unpacked
-        running = self.running[record.id] = Running(record, graph, self._words_of(graph))
+        graph = self._trace.graphs[record.graph]
+        running = self.running[record.id] = Running(record, self._words_of(graph))
         for number, root in enumerate(record.roots):
             seed = record.seeds[number] if number < len(record.seeds) else None
             if seed is not None:
@@ -139,32 +143,33 @@ class Sayings:
         text = words.shorten(f"{outcome.error}: {outcome.message}", 200)
         where, site = "", None
         if running is not None and outcome.node is not None:
-            where, site = running.titles[outcome.node], running.graph.nodes[outcome.node].site
+            where, site = running.said.titles[outcome.node], running.said.site(outcome.node)
         return Said("pass raised", where, site, text, Tone.WRONG)
 
     def _mark(self, event: Mark) -> Said:
         return Said("mark", event.text, event.site, tone=Tone.HEADING)
 
     def _forward(self, event: Forward) -> Said:
-        site = event.site
-        where = site.text if site is not None and site.text else event.op
-        if event.module and site is not None and not site.function.endswith("forward"):
-            where = event.module  # a line outside of any module, which led to all in this one
-        made = event.outputs[0].meta if event.outputs else None
-        shape = words.meta(made) if made is not None else ""
         if event.cut is not None:
-            at = words.place(event.cut.region, beside=self.main_file)
-            region = f" ({at})" if at else ""
-            names = ", ".join(name for name in event.cut.tensors if name) or "its input"
-            why = "zeros" if event.cut.kind == "zero gradient" else "no history, nothing"
-            verb = "flow" if why == "zeros" else "flows"
-            text = f"{shape}  {event.cut.kind}{region}: {why} {verb} back to {names}"
-            return Said("cut", where, site, text.strip(), Tone.CUT)
+            return self._cut(event, event.cut)
+        return self.operation(event, event.module)
+
+    def operation(self, event: Forward, module: str) -> Said:
+        """What the line of an operation says that ran in a module, or of one like it."""
         nodes = event.sequence_nrs[1] - event.sequence_nrs[0]
         made_nodes = words.count(nodes, "node") if nodes else "no node"
         mode = f", {event.grad_mode}" if event.grad_mode != "grad" else ""
-        text = f"{shape}  {made_nodes}{mode}".strip()
-        return _said("forward", where, site, text, _FAINT, False)
+        text = f"{_shape_of(event)}  {made_nodes}{mode}".strip()
+        return _said("forward", _where(event, module), event.site, text, _FAINT, False)
+
+    def _cut(self, event: Forward, cut: Cut) -> Said:
+        at = words.place(cut.region, beside=self.main_file)
+        region = f" ({at})" if at else ""
+        names = ", ".join(name for name in cut.tensors if name) or "its input"
+        why = "zeros" if cut.kind == "zero gradient" else "no history, nothing"
+        verb = "flow" if why == "zeros" else "flows"
+        text = f"{_shape_of(event)}  {cut.kind}{region}: {why} {verb} back to {names}"
+        return Said("cut", _where(event, event.module), event.site, text.strip(), Tone.CUT)
 
     def _grad_mode(self, event: GradMode) -> Said:
         text = "history is kept again" if event.mode == "grad" else "no history from here"
@@ -201,13 +206,13 @@ class Sayings:
         running = self.at
         if running is None or not running.has(event.node):
             return UNKNOWN_NODE
-        node, tell = running.graph.nodes[event.node], running.tell
+        said, node, tell = running.said, event.node, running.tell
         text, wrong = running.node_words(
-            event.node, [*map(tell, event.received)], [*map(tell, event.returned)],
+            node, [*map(tell, event.received)], [*map(tell, event.returned)],
             ended=event.end_ns is not None,
         )  # fmt: skip
         tone = _WRONG if wrong else _PLAIN
-        return _said(node.name, running.wheres[node.id], node.site, text, tone, True)
+        return _said(said.kind(node), said.where(node), said.site(node), text, tone, True)
 
     def _accumulate(self, event: Accumulate) -> Said:
         entries = event.before, event.incoming, event.after
@@ -226,20 +231,33 @@ class Sayings:
         leaf = self._trace.leaves.get(number)
         return (leaf.name if leaf is not None else "") or "a leaf"
 
-    def _grad_write(self, event: GradWrite) -> Said:
-        return self._write("grad write", event, ".grad")
+    def _write(self, event: GradWrite | DataWrite) -> Said:
+        of_grad = isinstance(event, GradWrite)
+        entries = [
+            None if one is None else told(one, GRAD if of_grad else DATA)
+            for one in (event.before, event.after)
+        ]
+        return self.write(of_grad, event.leaf, event.how, event.site, entries)
 
-    def _data_write(self, event: DataWrite) -> Said:
-        return self._write("data write", event, "")
-
-    def _write(self, kind: str, event: GradWrite | DataWrite, what: str) -> Said:
-        name = f"{self._leaf_name(event.leaf)}{what}"
-        where = (event.site.statement or event.site.text) if event.site is not None else name
-        norm = "‖g‖" if what else "‖x‖"
-        text = f"{name}  {words.change(event.before, event.after, norm=norm)}  ({event.how})"
-        if event.unseen:
+    def write(
+        self,
+        of_grad: bool,
+        leaf: int,
+        how: str,
+        site: Site | None,
+        entries: Sequence[Told | None],
+    ) -> Said:
+        """What the line of a write says that user code did to a leaf or its `.grad`."""
+        name = self._leaf_name(leaf)
+        if of_grad:
+            name = f"{name}.grad"
+        before, after = entries
+        change = f"{(before or NOTHING)[0]} → {(after or NOTHING)[0]}"
+        text = f"{name}  {change}  ({how})"
+        if how == UNSEEN:
             return Said("balance error", name, None, text, Tone.WRONG)
-        return Said(kind, where, event.site, text, Tone.GRAD)
+        where = (site.statement or site.text) if site is not None else name
+        return _said("grad write" if of_grad else "data write", where, site, text, _GRAD, False)
 
     def _grad_read(self, event: GradRead) -> Said:
         where = event.site.text if event.site is not None else ""
@@ -256,7 +274,7 @@ class Sayings:
         running = self.running.get(event.pass_id or 0)
         title = "a node"
         if running is not None and running.has(event.node):
-            title = running.titles[event.node]
+            title = running.said.titles[event.node]
         kept = f"{event.attribute} of {title}"
         if event.version is None:
             text = f"{event.how} wrote to {kept} through .data: no error, another gradient"
@@ -281,6 +299,18 @@ class Sayings:
 
     def _dropped(self, event: Dropped) -> Said:
         return Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
+
+
+def _shape_of(event: Forward) -> str:
+    made = event.outputs[0].meta if event.outputs else None
+    return words.meta(made) if made is not None else ""
+
+
+def _where(event: Forward, module: str) -> str:
+    site = event.site
+    if module and site is not None and not site.function.endswith("forward"):
+        return module  # a line outside of any module, which led to all in this one
+    return site.text if site is not None and site.text else event.op
 
 
 def call_of(record: Pass) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from tracer.records import words
 from tracer.records.events import Event, Forward, Mark, PassBegin, PassEnd
+from tracer.records.graph import Site
 from tracer.records.told import Told
 from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns, Tone
+from tracer.render.graph_words import GraphWords, NodeCells
 from tracer.render.running import Running, accumulate_words
 from tracer.render.sayings import UNKNOWN_NODE, Said, Sayings, call_of
 
+_PLAIN, _GRAD, _WRONG = Tone.PLAIN, Tone.GRAD, Tone.WRONG
 _MERGED = (Forward.kind, "cut")
 _MOST_KEPT = 4096
 
@@ -37,8 +41,10 @@ class Teller:
         self._section: object = "nothing"
         self._held: _Held | None = None
         self._lines: list[str] = []
-        self._operations: dict[int, tuple[Forward, Said]] = {}
+        self._operations: dict[tuple[int, str], Said] = {}
+        self._likes: dict[int, Forward] = {}
         self._leaves: dict[int, str] = {}
+        self._laid_out: WeakKeyDictionary[GraphWords, NodeCells] = WeakKeyDictionary()
 
     def take(self) -> list[str]:
         """The lines that were completed since they were last taken: equal operations in a row are
@@ -68,14 +74,17 @@ class Teller:
         elif not isinstance(event, PassBegin):
             self._tell(event.t_ns, event.pass_id or 0, said)
 
-    def forward(self, t_ns: int, pass_id: int, like: Forward) -> None:
-        """Tell of an operation of which the same is said as of the one that it is `like`."""
-        known = self._operations.get(id(like))
-        if known is None:
+    def forward(self, t_ns: int, pass_id: int, like: Forward, module: str) -> None:
+        """Tell of an operation that ran in a module, of which else the same is said as of the one
+        that it is `like`."""
+        said = self._operations.get((id(like), module))
+        if said is None:
             if len(self._operations) >= _MOST_KEPT:
                 self._operations.clear()
-            known = self._operations[id(like)] = like, self._sayings.say(like)
-        self._hold(t_ns, pass_id, known[1])
+                self._likes.clear()
+            self._likes[id(like)] = like  # held, so that its id stays its own
+            said = self._operations[id(like), module] = self._sayings.operation(like, module)
+        self._hold(t_ns, pass_id, said)
 
     def node(
         self,
@@ -91,20 +100,20 @@ class Teller:
         if running is None or not running.has(node):
             self._tell_step(t_ns, pass_id, UNKNOWN_NODE)
             return
-        text, wrong = running.node_words(node, received, returned, ended=ended)
-        self._step(
-            t_ns, running, self._cells(running, node), text, Tone.WRONG if wrong else Tone.PLAIN
-        )
+        text, is_wrong = running.node_words(node, received, returned, ended=ended)
+        if self._held is not None or self._section != pass_id:
+            self._turn_to(running)
+        self._step(t_ns, running, self._cells.of(node), text, _WRONG if is_wrong else _PLAIN)
 
     def accumulate(
         self, t_ns: int, pass_id: int, leaf: int, node: int, entries: Sequence[Told | None]
     ) -> None:
         """Tell of a write to a leaf's `.grad`."""
         running = self._running.get(pass_id)
-        after = entries[2]
-        tone = Tone.WRONG if after is not None and after[2] else Tone.GRAD
+        before, incoming, after = entries
+        tone = _WRONG if after is not None and after[2] else _GRAD
         if running is None:
-            text = accumulate_words(*entries)
+            text = accumulate_words(before, incoming, after)
             self._tell_step(t_ns, pass_id, self._sayings.accumulate(leaf, text, tone))
             return
         cells = self._leaves.get(leaf)
@@ -113,7 +122,24 @@ class Teller:
                 self._leaves.clear()
             said = self._sayings.accumulate(leaf, "", tone)
             cells = self._leaves[leaf] = self._columns.cells(said.event, said.where, "")
-        self._step(t_ns, running, cells, running.accumulate_words(node, *entries), tone)
+        text = running.accumulate_words(node, before, incoming, after)
+        if self._held is not None or self._section != pass_id:
+            self._turn_to(running)
+        self._step(t_ns, running, cells, text, tone)
+
+    def write(
+        self,
+        t_ns: int,
+        pass_id: int,
+        of_grad: bool,
+        leaf: int,
+        how: str,
+        site: Site | None,
+        entries: Sequence[Told | None],
+    ) -> None:
+        """Tell of what user code wrote to a leaf or its `.grad`."""
+        self.finish()
+        self._tell(t_ns, pass_id, self._sayings.write(of_grad, leaf, how, site, entries))
 
     # ---- lines
 
@@ -139,21 +165,16 @@ class Teller:
             running.steps += 1
         self._tell(t_ns, pass_id, said)
 
-    def _step(self, t_ns: int, running: Running, cells: str, text: str, tone: Tone) -> None:
-        """Tell of a step of a pass, as nearly all events are."""
-        record = running.record
-        if self._held is not None:
-            self.finish()
-        if self._section != record.id:
-            self._enter(record.id, running)
-        running.steps += 1
-        time = _microseconds(t_ns - record.begin_ns)
-        self._lines.append(self._columns.put(str(running.steps), time, cells, text, tone))
+    def _turn_to(self, running: Running) -> None:
+        """Tell from here on of a pass's own."""
+        self.finish()
+        self._enter(running.record.id, running)
 
-    def _cells(self, running: Running, number: int) -> str:
-        node = running.graph.nodes[number]
-        place = self._columns.place(node.site, self._sayings.main_file)
-        return self._columns.cells(node.name, running.wheres[number], place)
+    def _step(self, t_ns: int, running: Running, cells: str, text: str, tone: Tone) -> None:
+        """Tell of a step of the pass that is told of, as nearly all events are."""
+        running.steps += 1
+        time = _microseconds(t_ns - running.record.begin_ns)
+        self._lines.append(self._columns.put(str(running.steps), time, cells, text, tone))
 
     def _row(self, t_ns: int, said: Said, running: Running | None, times: int = 1) -> str:
         step = ""
@@ -177,6 +198,7 @@ class Teller:
         self._section = section
         if running is not None:
             self._lines += self._head(running)
+            self._cells = self._cells_of(running)
             running.headed = True
 
     def _mark(self, mark: Mark) -> Iterator[str]:
@@ -188,6 +210,13 @@ class Teller:
         when = words.duration(mark.t_ns) if self._columns.times else ""
         facts = " · ".join(filter(None, (place, when)))
         yield self._columns.rule(mark.text, facts)
+
+    def _cells_of(self, running: Running) -> NodeCells:
+        cells = self._laid_out.get(running.said)
+        if cells is None:
+            cells = NodeCells(running.said, self._columns, self._sayings.main_file)
+            self._laid_out[running.said] = cells
+        return cells
 
     def _head(self, running: Running) -> Sequence[str]:
         record, columns = running.record, self._columns
