@@ -45,6 +45,10 @@ def test_packed_nodes_are_as_good_as_a_tuple() -> None:
         nodes[3]
 
 
+def test_leaves_are_found_among_packed_nodes() -> None:
+    assert packed(GRAPH).leaves == GRAPH.leaves == NODES[2:]
+
+
 def test_packed_edges_are_as_good_as_a_tuple() -> None:
     _, edges = pack(GRAPH)
     assert tuple(edges) == EDGES == edges

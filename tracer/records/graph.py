@@ -122,6 +122,15 @@ class Root:
     input_nr: int = 0
 
 
+class NodesBySort(Sequence[Node]):
+    """Nodes that are held by what they are: leaves are found without the others."""
+
+    @property
+    @abstractmethod
+    def leaves(self) -> tuple[Node, ...]:
+        """The `AccumulateGrad` nodes, in first-visit order."""
+
+
 class EdgesBySource(Sequence[Edge]):
     """Edges that are held by source: those that leave a node are found without the others."""
 
@@ -166,6 +175,8 @@ class Graph:
     @property
     def leaves(self) -> tuple[Node, ...]:
         """The `AccumulateGrad` nodes, in first-visit order."""
+        if isinstance(self.nodes, NodesBySort):
+            return self.nodes.leaves
         return tuple(node for node in self.nodes if node.is_leaf)
 
 

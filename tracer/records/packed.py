@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, compress, repeat
 from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar, overload
 
@@ -17,6 +17,7 @@ from tracer.records.graph import (
     ModuleRef,
     Node,
     NodeKind,
+    NodesBySort,
     SavedTensor,
     Site,
 )
@@ -82,7 +83,7 @@ class Column(Generic[T]):
         return iter(Column(self.numbers, list(map(told, self.values))))
 
 
-class PackedNodes(Sequence[Node]):
+class PackedNodes(NodesBySort):
     """The nodes of a graph in some 20 bytes each, besides what they share; they are made when asked
     for.
 
@@ -112,6 +113,12 @@ class PackedNodes(Sequence[Node]):
     def tell(self, what: Callable[[Sort], int]) -> bytes:
         """A byte for each node, by its sort."""
         return bytes(self.sorts.each(what))
+
+    @property
+    def leaves(self) -> tuple[Node, ...]:
+        """The `AccumulateGrad` nodes, in first-visit order."""
+        are_leaves = self.sorts.each(lambda sort: sort.kind is NodeKind.ACCUMULATE)
+        return tuple(map(self._make, compress(range(len(self)), are_leaves)))
 
     def __len__(self) -> int:
         return len(self.calls)

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 Row = tuple[object, ...]
 
 _CACHED = 4096
+_NO_LIST = "a column holds no list of the kind it is declared to hold"
+_NO_STRING = "a list of strings holds something else"
 _write = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -74,16 +77,18 @@ def lists_of(text: str, length: int | None = None) -> list[list[object]]:
 def string_lists_of(text: str) -> list[tuple[str, ...]]:
     """Read a list of lists of strings, of which there may be many. Raises ValueError for anything
     else."""
-    lists = lists_of(text)
+    lists: list[Any] = items(json.loads(text))
+    if not set(map(type, lists)) <= {list}:
+        raise ValueError(_NO_LIST)
     if not set(map(type, chain.from_iterable(lists))) <= {str}:
-        raise ValueError("a list of strings holds something else")
-    return list(map(tuple, lists))  # type: ignore[arg-type]
+        raise ValueError(_NO_STRING)
+    return list(map(tuple, lists))
 
 
 def items(value: object, length: int | None = None) -> list[object]:
     """The value, which is to be a list, of so many items. Raises ValueError for anything else."""
     if not isinstance(value, list) or length not in (None, len(value)):
-        raise ValueError("a column holds no list of the kind it is declared to hold")
+        raise ValueError(_NO_LIST)
     return value
 
 
@@ -95,7 +100,7 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
 def string(value: object) -> str:
     """The value, which is to be a string. Raises ValueError for anything else."""
     if not isinstance(value, str):
-        raise ValueError("a list of strings holds something else")
+        raise ValueError(_NO_STRING)
     return value
 
 
