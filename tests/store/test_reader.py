@@ -95,6 +95,18 @@ def test_a_seed_has_the_metadata_of_its_root() -> None:
     assert read.seeds == (Gradient(F32), Gradient(UNKNOWN_META), Gradient(UNKNOWN_META))
 
 
+def test_of_a_graph_only_its_roots_are_read_for_seeds() -> None:
+    writer = TraceWriter(None, Run())
+    packed = bytes([4]) + bytes(8)
+    writer.put(GRAPH)
+    places = (Root(2), Root(3), Root(-1), Root(0, 9))
+    writer.put(Pass(1, 1, roots=places, seeds=(packed,) * 4))  # type: ignore[arg-type]
+    trace = read_writer(writer)
+    writer.connection.execute("UPDATE graph SET loops = 'nonsense'")
+    unknown = Gradient(UNKNOWN_META)
+    assert trace.passes[0].seeds == (Gradient(F32), unknown, unknown, unknown)
+
+
 def test_what_a_leaf_held_has_its_metadata() -> None:
     writer = TraceWriter(None, Run())
     packed = bytearray(encode_entry(PAIR, writer))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 import torch
@@ -59,15 +60,18 @@ def _unpack_links(links: bytes) -> PackedEdges:
     """The edges that `Walk.links` says."""
     words = memoryview(links).cast("i").tolist()
     slots: list[int] = []
-    targets: list[int] = []
-    input_nrs: list[int] = []
     at = 0
     while at < len(words):
         slots.append(words[at])
-        start, at = at + 1, at + 1 + 2 * words[at]
-        targets += words[start:at:2]
-        input_nrs += words[start + 1 : at : 2]
-    return PackedEdges(narrow(slots), narrow([one + 1 for one in targets]), narrow(input_nrs))
+        at += 1 + 2 * words[at]
+
+    def of_each(pair: bytes) -> Iterator[int]:
+        """What is marked of each pair: the counts before them are left out."""
+        marks = {count: b"\0" + pair * count for count in set(slots)}
+        return compress(words, b"".join([marks[count] for count in slots]))
+
+    targets = [target + 1 for target in of_each(b"\1\0")]
+    return PackedEdges(narrow(slots), narrow(targets), narrow(list(of_each(b"\0\1"))))
 
 
 def root_edges(outputs: Sequence[Tensor | GradientEdge]) -> list[tuple[Fn, int]]:

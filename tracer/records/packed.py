@@ -191,7 +191,7 @@ class Packing:
     def add(self, sort: Sort, origin: Origin, sequence_nr: int | None) -> Sort:
         """Add the next node; the sort that is kept for it."""
         name, kind, outputs, saved, attributes = sort
-        key = name, id(kind), (*map(id, outputs),), (*map(id, saved),), id(attributes)
+        key = name, id(kind), id(attributes), *map(id, outputs), *map(id, saved)
         number = self._known_sorts.setdefault(key, len(self._sorts))
         if number == len(self._sorts):
             self._sorts.append(sort)
@@ -210,7 +210,7 @@ class Packing:
         def column(values: Iterable[T], key: Callable[[T], Hashable]) -> Column[T]:
             kept: dict[Hashable, tuple[int, T]] = {}
             numbers = [kept.setdefault(key(value), (len(kept), value))[0] for value in values]
-            told = narrow([numbers[place] for place in self._origin_of])
+            told = narrow(list(map(numbers.__getitem__, self._origin_of)))
             return Column(told, [value for _, value in kept.values()])
 
         return PackedNodes(

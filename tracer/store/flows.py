@@ -19,7 +19,6 @@ NOT_RECORDED = "what was sent here was not recorded"
 
 _WIRINGS_KEPT = 4
 
-
 Place = tuple[int, int]
 """A gradient returned by a node: by which, and in which slot."""
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tracer.records.events import Event, Hook, Leaf, NodeRun, Pass, PassEnd
-from tracer.records.graph import Edge, Graph, Site
+from tracer.records.graph import Graph, Site
 from tracer.records.limits import ALL_THERE_IS, Limits
+from tracer.records.packed import pack
 from tracer.records.tensors import Gradient, TensorMeta
 from tracer.records.trace import Run, TraceRecord
 from tracer.store.decoding import decode_event, meta_at
 from tracer.store.entries import UNKNOWN_META, Packed, decode_entry
-from tracer.store.flows import NOT_RECORDED
+from tracer.store.flows import NOT_RECORDED, Wiring
 from tracer.store.frames import scan_frames
 from tracer.store.writer import Stored, TraceWriter
 
@@ -181,23 +182,11 @@ class _Flow:
     """What one pass's structure and earlier events say of what a frame leaves out."""
 
     def __init__(self, tables: _Tables, graph: Graph) -> None:
+        wiring = Wiring(*pack(graph))
         self._tables = tables
-        self._graph = graph
+        self._source = wiring.source
         self.returned: dict[int, Sequence[Gradient | None]] = {}
-
-    def arriving(self, node: int) -> Sequence[TensorMeta]:
-        """The metadata of each gradient that arrives at a node."""
-        nodes = self._graph.nodes
-        found = nodes[node].outputs if node < len(nodes) else ()
-        return [meta or UNKNOWN_META for meta in found]
-
-    def leaving(self, node: int) -> Sequence[TensorMeta]:
-        """The metadata of each gradient that leaves a node, by slot."""
-        edges: dict[int, Edge] = {edge.slot: edge for edge in self._graph.edges_from.get(node, ())}
-        return [self._met(edges.get(slot)) for slot in range(max(edges, default=-1) + 1)]
-
-    def _met(self, edge: Edge | None) -> TensorMeta:
-        return UNKNOWN_META if edge is None else meta_at(self.arriving(edge.target), edge.input_nr)
+        self.arriving, self.leaving = wiring.arriving, wiring.leaving
 
     def leaf(self, leaf: int) -> TensorMeta:
         """The metadata of a leaf."""
@@ -206,9 +195,8 @@ class _Flow:
 
     def sent(self, node: int, input_nr: int) -> Gradient | None:
         """What the one edge into this input carried."""
-        into = [e for e in self._graph.edges_into.get(node, ()) if e.input_nr == input_nr]
-        returned = self.returned.get(into[0].source, ()) if len(into) == 1 else ()
+        sender, slot = self._source(node, input_nr) or (-1, 0)
+        returned = self.returned.get(sender, ())
         if returned:
-            slot = into[0].slot
             return returned[slot] if slot < len(returned) else None
         return Gradient(meta_at(self.arriving(node), input_nr), unread=NOT_RECORDED)
