@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import full, spread, vector
 from tracer.records import Gradient, TensorMeta
-from tracer.records.told import NOTHING, Told, of_parts, told, told_of, total
+from tracer.records.told import NOTHING, Told, of_parts, told, total
 
 BROKEN = Gradient(TensorMeta((2, 3)), math.nan, math.nan, math.nan, math.nan, 0, 2, 1)
 
@@ -26,12 +26,6 @@ def test_a_tensor_is_told_with_its_norm_and_whether_it_is_wrong(
     seen: Gradient | None, expected: Told
 ) -> None:
     assert repr(told(seen)) == repr(expected)
-
-
-@pytest.mark.parametrize("seen", [spread(0.3, (64, 64)), full(2.0, (64, 64)), full(0.0, (9, 9))])
-def test_numbers_alone_are_told_as_their_tensor_is(seen: Gradient) -> None:
-    assert seen.norm is not None
-    assert told_of(seen.norm, seen.uniform) == told(seen)
 
 
 def test_contributions_add_up_in_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ from tracer.records import (
 from tracer.records.events import UNSEEN
 from tracer.records.picking import Selection
 from tracer.render.timeline import timeline_text
-from tracer.store import TraceWriter, read_writer
+from tracer.store import TraceWriter, read_writer, telling
 
 NONE, SAME = bytes([0]), bytes([1])
 FULL = Gradient(F32, 2.449, 1.0, 1.0, 1.0, 0, 0, 0)
@@ -112,14 +113,14 @@ def recorded(events: list[Event], *, size: int) -> TraceWriter:
     return writer
 
 
-def told(trace: TraceRecord, **options: object) -> list[str]:
+def told(trace: TraceRecord, passes: int | None = None, **options: bool) -> list[str]:
     """The timeline of packed frames."""
-    return list(timeline_text(trace, selection=Selection(), **options))  # type: ignore[arg-type]
+    return list(timeline_text(trace, selection=Selection(passes), **options))
 
 
-def told_of_records(trace: TraceRecord, **options: object) -> list[str]:
+def told_of_records(trace: TraceRecord, passes: int | None = None, **options: bool) -> list[str]:
     """The timeline of the records that the frames are read into."""
-    return told(replace(trace, events=EventList(tuple(trace.events))), **options)
+    return told(replace(trace, events=EventList(tuple(trace.events))), passes, **options)
 
 
 OPTIONS = st.fixed_dictionaries(
@@ -128,18 +129,18 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @settings(deadline=None, max_examples=60)
-@given(stories(), st.sampled_from([1, 200, 10_000]), OPTIONS)
+@given(stories(), st.sampled_from([1, 200, 10_000]), st.sampled_from([None, 1, 2]), OPTIONS)
 def test_frames_are_told_as_their_records_are(
-    events: list[Event], size: int, options: dict[str, bool]
+    events: list[Event], size: int, passes: int | None, options: dict[str, bool]
 ) -> None:
     trace = read_writer(recorded(events, size=size))
     try:
-        expected = told_of_records(trace, **options)
+        expected = told_of_records(trace, passes, **options)
     except TraceFileError:
         with pytest.raises(TraceFileError, match="the trace in memory is damaged"):
             told(trace, **options)
     else:
-        assert told(trace, **options) == expected
+        assert told(trace, passes, **options) == expected
 
 
 @settings(deadline=None, max_examples=60)
@@ -166,3 +167,35 @@ def test_a_complex_tensor_of_one_absolute_value_is_told_by_its_norm() -> None:
     trace = read_writer(recorded([PassBegin(seq=1, pass_id=1), event], size=10_000))
     assert "in ‖g‖=2.449" in told(trace)[-1]
     assert told(trace) == told_of_records(trace)
+
+
+def test_a_node_that_its_graph_lacks_is_told_as_one_that_is_not_known() -> None:
+    events = [PassBegin(seq=1, pass_id=1), NodeRun(seq=2, pass_id=1, node=3, order=1)]
+    trace = read_writer(recorded(events, size=10_000))
+    assert told(trace)[-1].split() == ["1", "0", "node"]
+    assert told(trace) == told_of_records(trace)
+
+
+def test_of_what_nearly_all_events_are_no_record_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes, accumulations, writes and operations that lost nothing; of alike ones, one is."""
+    site = SITES[0]
+    events = [
+        Forward(seq=1, op="torch.add", site=site, module="a"),
+        Forward(seq=2, op="torch.add", site=site, module="b"),
+        PassBegin(seq=3, pass_id=1),
+        NodeRun(seq=4, pass_id=1, node=0, order=1, end_ns=1, received=(FULL,), returned=(FULL,)),
+        Accumulate(seq=5, pass_id=1, leaf=1, node=2, order=2, incoming=BROKEN, after=BROKEN),
+        PassEnd(seq=6, pass_id=1),
+        GradWrite(seq=7, leaf=1, how="zero_", before=FULL),
+        DataWrite(seq=8, leaf=1, how="SGD.step", before=FULL, after=FULL),
+    ]
+    made: list[Event] = []
+
+    def seen(decode: Callable[..., Event]) -> Callable[..., Event]:
+        return lambda *frame: made.append(event := decode(*frame)) or event
+
+    for name in ("decode_event", "decode_forward"):
+        monkeypatch.setattr(telling, name, seen(getattr(telling, name)))
+    trace = read_writer(recorded(events, size=10_000))
+    assert told(trace) == told_of_records(trace)
+    assert [event.seq for event in made] == [1, 3, 6]

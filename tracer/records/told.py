@@ -24,12 +24,6 @@ def told(seen: Gradient | None, sign: str = GRAD) -> Told:
     return words.tensor(seen, norm=sign), seen.norm, bool(seen.nans or seen.infs)
 
 
-def told_of(norm: float, uniform: float | None, sign: str = GRAD) -> Told:
-    """Tell a tensor whose elements are finite and not listed, by its norm and the one value that
-    all of them have, if they have one."""
-    return words.extent(norm, uniform, sign), norm, False
-
-
 NOTHING: Told = words.tensor(None), None, False
 
 

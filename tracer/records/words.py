@@ -307,6 +307,8 @@ def names_of(node: Node) -> tuple[str, ...]:
 
 def in_loops(name: str, loops: Sequence[tuple[str, str]]) -> str:
     """A name with where the loops around it stood: `h[t=3]` for `h[t]`, `s` or `h[…]`."""
+    if "[" not in name:  # as nearly all are
+        return f"{name}[{_turns(tuple(loops))}]" if loops else name
     rest = []
     for variable, value in loops:
         if variable and f"[{variable}]" in name:
@@ -323,12 +325,12 @@ def _stands(variable: str, value: str) -> str:
 
 def _loops(node: Node) -> str:
     """Where the loops around a node stood, as what follows its text: ` (t=3)`."""
-    return _loops_text(node.loops) if node.loops else ""
+    return f" ({_turns(node.loops)})" if node.loops else ""
 
 
 @lru_cache(maxsize=4096)
-def _loops_text(loops: tuple[tuple[str, str], ...]) -> str:
-    return f" ({', '.join(_stands(variable, value) for variable, value in loops)})"
+def _turns(loops: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join([_stands(variable, value) for variable, value in loops])
 
 
 def op_name(node: Node) -> str:
@@ -391,7 +393,7 @@ def shorten(text: str, limit: int) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal the text takes: two for a Chinese character."""
-    if text.isascii() or text.replace("‖", "").isascii() or _ONE_COLUMN.fullmatch(text):
+    if text.isascii() or _ONE_COLUMN.fullmatch(text):
         return len(text)
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
@@ -401,4 +403,6 @@ def width(text: str) -> int:
 
 def padded(text: str, columns: int) -> str:
     """The text with spaces up to so many columns of a terminal."""
+    if text.isascii() or text.replace("‖", "").isascii():
+        return text.ljust(columns)
     return text + " " * max(columns - width(text), 0)

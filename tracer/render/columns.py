@@ -80,7 +80,7 @@ class Columns:
 
     def cells(self, event: str, where: str, place: str) -> str:
         """The cells in the middle of a line: what happened, and where."""
-        return f"{self.event(event)}  {self.where(where, place)}"
+        return f"{self._events[event]}  {self._wheres[where]}  {self._places[place]}"
 
     def event(self, event: str) -> str:
         """The cell of what happened."""

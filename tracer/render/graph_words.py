@@ -24,7 +24,7 @@ class GraphWords:
     def __init__(self, graph: Graph) -> None:
         self.titles = words.Titles(graph)
         nodes, edges = pack(graph)
-        self._nodes, self._edges = nodes, edges
+        self._nodes = nodes
         self.starts, self.targets, self.input_nrs = edges.starts, edges.targets, edges.input_nrs
         """The edges: see `PackedEdges`."""
         self.sort_of = nodes.sorts.numbers
@@ -36,15 +36,16 @@ class GraphWords:
         """What to call nodes whose outputs were bound to names, by `variables_of`."""
         self._op_names = [_short(words.op_name_of(sort.name)) for sort in nodes.sorts.values]
         self._sites = [operation.site for operation in nodes.operations.values]
+        self._wheres: dict[tuple[int, ...], str] = {}
 
     def __len__(self) -> int:
         return len(self.sort_of)
 
     @cached_property
     def gathers(self) -> frozenset[int]:
-        """The nodes that have an input to which several edges lead."""
-        ends = Counter(zip(self.targets, self.input_nrs, strict=True))
-        return frozenset(target - 1 for (target, _), times in ends.items() if times > 1 and target)
+        """The nodes that several edges lead to: they may have to add up what arrives."""
+        leading = Counter(self.targets)
+        return frozenset(target - 1 for target, edges in leading.items() if edges > 1 and target)
 
     @property
     def kinds(self) -> list[str]:
@@ -84,6 +85,15 @@ class GraphWords:
 
     def where(self, number: int) -> str:
         """Where a node is: in the source, or in its module where one place led to several."""
+        place = self.place(number)
+        where = self._wheres.get(place)
+        if where is None:
+            if len(self._wheres) >= _MOST_KEPT:
+                self._wheres.clear()
+            where = self._wheres[place] = self._where(number)
+        return where
+
+    def _where(self, number: int) -> str:
         operation, module = self._operation_of[number], self._nodes.modules[number]
         if operation in self._led_to_several and module is not None and module.path:
             return module.path
@@ -100,8 +110,10 @@ class GraphWords:
     @cached_property
     def _led_to_several(self) -> frozenset[int]:
         """The operations of places that led to several modules."""
-        paths: dict[int, set[str]] = {}
         modules = self._nodes.modules.values
+        if len({module.path for module in modules if module is not None}) < 2:
+            return frozenset()
+        paths: dict[int, set[str]] = {}
         for operation, number in set(zip(self._operation_of, self._module_of, strict=True)):
             site, module = self._sites[operation], modules[number]
             if site is not None and module is not None:
@@ -120,13 +132,11 @@ class GraphWords:
             for operation, sort in set(zip(self._operation_of, self.sort_of, strict=True))
             if self._nodes.sorts.values[sort].kind is NodeKind.ACCUMULATE
         }
-        return (
-            frozenset(
-                operation
-                for operation, site in enumerate(self._sites)
-                if site is not None and site.expression and operation not in leaves
-            )
-            - self._led_to_several
+        others = leaves | self._led_to_several
+        return frozenset(
+            operation
+            for operation, site in enumerate(self._sites)
+            if site is not None and site.expression and operation not in others
         )
 
 

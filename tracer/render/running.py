@@ -57,10 +57,9 @@ class Running:
     def node_words(
         self,
         number: int,
+        ended: bool,
         received: Sequence[Told | None],
         returned: Sequence[Told | None],
-        *,
-        ended: bool,
     ) -> tuple[str, bool]:
         """`in 1   → x1 1`: what a node received and sent; and whether any of it is NaN or Inf.
 
@@ -77,7 +76,8 @@ class Running:
         known = self.said
         targets, names, variables_of = known.targets, known.names, known.variables_of
         at = known.starts[number]
-        for sent in _as_many(returned, known.starts[number + 1] - at):
+        slots = known.starts[number + 1] - at
+        for sent in returned if len(returned) == slots else _as_many(returned, slots):
             target = targets[at] - 1
             if target >= 0:
                 name = names[variables_of[target]]
@@ -136,6 +136,4 @@ def _text(one: Told | None) -> str:
 
 def _as_many(entries: Sequence[Told | None], count: int) -> Sequence[Told | None]:
     """So many entries, those that are missing None."""
-    if len(entries) == count:
-        return entries
     return [*entries[:count], *[None] * (count - len(entries))]

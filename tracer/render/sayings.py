@@ -152,15 +152,11 @@ class Sayings:
     def _forward(self, event: Forward) -> Said:
         if event.cut is not None:
             return self._cut(event, event.cut)
-        return self.operation(event, event.module)
-
-    def operation(self, event: Forward, module: str) -> Said:
-        """What the line of an operation says that ran in a module, or of one like it."""
         nodes = event.sequence_nrs[1] - event.sequence_nrs[0]
         made_nodes = words.count(nodes, "node") if nodes else "no node"
         mode = f", {event.grad_mode}" if event.grad_mode != "grad" else ""
         text = f"{_shape_of(event)}  {made_nodes}{mode}".strip()
-        return _said("forward", _where(event, module), event.site, text, _FAINT, False)
+        return _said("forward", _where(event, event.module), event.site, text, _FAINT, False)
 
     def _cut(self, event: Forward, cut: Cut) -> Said:
         at = words.place(cut.region, beside=self.main_file)
@@ -207,10 +203,8 @@ class Sayings:
         if running is None or not running.has(event.node):
             return UNKNOWN_NODE
         said, node, tell = running.said, event.node, running.tell
-        text, wrong = running.node_words(
-            node, [*map(tell, event.received)], [*map(tell, event.returned)],
-            ended=event.end_ns is not None,
-        )  # fmt: skip
+        received, returned = [*map(tell, event.received)], [*map(tell, event.returned)]
+        text, wrong = running.node_words(node, event.end_ns is not None, received, returned)
         tone = _WRONG if wrong else _PLAIN
         return _said(said.kind(node), said.where(node), said.site(node), text, tone, True)
 
@@ -221,13 +215,10 @@ class Sayings:
         else:
             text = self.at.accumulate_words(event.node, *map(self.at.tell, entries))
         tone = _WRONG if words.not_finite(event.after) else _GRAD
-        return self.accumulate(event.leaf, text, tone)
+        return _said("accumulate", f"{self.leaf_name(event.leaf)}.grad", None, text, tone, True)
 
-    def accumulate(self, leaf: int, text: str, tone: Tone) -> Said:
-        """What the line of a write to a leaf's `.grad` says, given its text."""
-        return _said("accumulate", f"{self._leaf_name(leaf)}.grad", None, text, tone, True)
-
-    def _leaf_name(self, number: int) -> str:
+    def leaf_name(self, number: int) -> str:
+        """The name of a leaf."""
         leaf = self._trace.leaves.get(number)
         return (leaf.name if leaf is not None else "") or "a leaf"
 
@@ -248,7 +239,7 @@ class Sayings:
         entries: Sequence[Told | None],
     ) -> Said:
         """What the line of a write says that user code did to a leaf or its `.grad`."""
-        name = self._leaf_name(leaf)
+        name = self.leaf_name(leaf)
         if of_grad:
             name = f"{name}.grad"
         before, after = entries
@@ -299,6 +290,14 @@ class Sayings:
 
     def _dropped(self, event: Dropped) -> Said:
         return Said("not recorded", event.reason, text=f"{event.count:,}", tone=Tone.WRONG)
+
+
+def ran_in(module: str, like: Forward, said: Said) -> Said:
+    """What is said of an operation that ran in this module, given what is said of one like it."""
+    where = _where(like, module)
+    if where == said.where:
+        return said
+    return _said(said.event, where, said.site, said.text, said.tone, False)
 
 
 def _shape_of(event: Forward) -> str:

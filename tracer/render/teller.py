@@ -14,7 +14,7 @@ from tracer.records.trace import TraceRecord
 from tracer.render.columns import Columns, Tone
 from tracer.render.graph_words import GraphWords, NodeCells
 from tracer.render.running import Running, accumulate_words
-from tracer.render.sayings import UNKNOWN_NODE, Said, Sayings, call_of
+from tracer.render.sayings import UNKNOWN_NODE, Said, Sayings, call_of, ran_in
 
 _PLAIN, _GRAD, _WRONG = Tone.PLAIN, Tone.GRAD, Tone.WRONG
 _MERGED = (Forward.kind, "cut")
@@ -41,9 +41,9 @@ class Teller:
         self._section: object = "nothing"
         self._held: _Held | None = None
         self._lines: list[str] = []
-        self._operations: dict[tuple[int, str], Said] = {}
-        self._likes: dict[int, Forward] = {}
-        self._leaves: dict[int, str] = {}
+        self._operations: dict[int, tuple[Forward, Said]] = {}
+        self._cells: NodeCells
+        """Those of the pass that is told of."""
         self._laid_out: WeakKeyDictionary[GraphWords, NodeCells] = WeakKeyDictionary()
 
     def take(self) -> list[str]:
@@ -77,14 +77,12 @@ class Teller:
     def forward(self, t_ns: int, pass_id: int, like: Forward, module: str) -> None:
         """Tell of an operation that ran in a module, of which else the same is said as of the one
         that it is `like`."""
-        said = self._operations.get((id(like), module))
-        if said is None:
+        known = self._operations.get(id(like))
+        if known is None:
             if len(self._operations) >= _MOST_KEPT:
                 self._operations.clear()
-                self._likes.clear()
-            self._likes[id(like)] = like  # held, so that its id stays its own
-            said = self._operations[id(like), module] = self._sayings.operation(like, module)
-        self._hold(t_ns, pass_id, said)
+            known = self._operations[id(like)] = like, self._sayings.say(like)
+        self._hold(t_ns, pass_id, ran_in(module, *known))
 
     def node(
         self,
@@ -100,7 +98,7 @@ class Teller:
         if running is None or not running.has(node):
             self._tell_step(t_ns, pass_id, UNKNOWN_NODE)
             return
-        text, is_wrong = running.node_words(node, received, returned, ended=ended)
+        text, is_wrong = running.node_words(node, ended, received, returned)
         if self._held is not None or self._section != pass_id:
             self._turn_to(running)
         self._step(t_ns, running, self._cells.of(node), text, _WRONG if is_wrong else _PLAIN)
@@ -113,18 +111,13 @@ class Teller:
         before, incoming, after = entries
         tone = _WRONG if after is not None and after[2] else _GRAD
         if running is None:
-            text = accumulate_words(before, incoming, after)
-            self._tell_step(t_ns, pass_id, self._sayings.accumulate(leaf, text, tone))
+            text, where = accumulate_words(before, incoming, after), self._grad_of(leaf)
+            self._tell_step(t_ns, pass_id, Said("accumulate", where, None, text, tone, True))
             return
-        cells = self._leaves.get(leaf)
-        if cells is None:
-            if len(self._leaves) >= _MOST_KEPT:
-                self._leaves.clear()
-            said = self._sayings.accumulate(leaf, "", tone)
-            cells = self._leaves[leaf] = self._columns.cells(said.event, said.where, "")
         text = running.accumulate_words(node, before, incoming, after)
         if self._held is not None or self._section != pass_id:
             self._turn_to(running)
+        cells = self._columns.cells("accumulate", self._grad_of(leaf), "")
         self._step(t_ns, running, cells, text, tone)
 
     def write(
@@ -138,7 +131,8 @@ class Teller:
         entries: Sequence[Told | None],
     ) -> None:
         """Tell of what user code wrote to a leaf or its `.grad`."""
-        self.finish()
+        if self._held is not None:
+            self.finish()
         self._tell(t_ns, pass_id, self._sayings.write(of_grad, leaf, how, site, entries))
 
     # ---- lines
@@ -147,11 +141,15 @@ class Teller:
         """Hold a line back: it may be said of what comes next too."""
         held = self._held
         if held is not None:
-            if held.pass_id == pass_id and (held.said is said or held.said == said):
+            is_same = held.said.where == said.where and held.said == said  # where, most differ
+            if is_same and held.pass_id == pass_id:
                 held.times += 1
                 return
             self.finish()
         self._held = _Held(t_ns, pass_id, said)
+
+    def _grad_of(self, leaf: int) -> str:
+        return f"{self._sayings.leaf_name(leaf)}.grad"
 
     def _tell(self, t_ns: int, pass_id: int, said: Said, times: int = 1) -> None:
         running = self._running.get(pass_id)

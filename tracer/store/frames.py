@@ -44,6 +44,9 @@ NODE_CODE = KIND_CODES[NodeRun]
 PASS_END_CODE = KIND_CODES[PassEnd]
 GRAD_MODES = ("grad", "no_grad", "inference")
 
+Frame = tuple[int, int, int, Packed, int, bool]
+"""Where an event lies, packed: seq, kind, pass, frames, offset, and whether it is wanted."""
+
 _SCAN = struct.Struct("<IBxxxIQ")
 CUT = struct.Struct("<IIH")
 COUNTS = struct.Struct("<HH")

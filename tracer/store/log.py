@@ -13,7 +13,6 @@ from tracer.records.graph import Graph
 from tracer.records.listening import Listener
 from tracer.store.archive import NONSENSE, Archive
 from tracer.store.decoding import decode_event
-from tracer.store.entries import Packed
 from tracer.store.files import damaged
 from tracer.store.flows import Flows, Wirings
 from tracer.store.frames import (
@@ -21,6 +20,7 @@ from tracer.store.frames import (
     KIND_CODES,
     NODE_CODE,
     PASS_END_CODE,
+    Frame,
     scan_frames,
 )
 from tracer.store.telling import FrameTeller
@@ -31,6 +31,8 @@ _FEW = 64
 _seq = itemgetter(0)
 _REFERRING = 1 << NODE_CODE | 1 << KIND_CODES[Accumulate]
 _CONTEXT = 1 << NODE_CODE | 1 << PASS_END_CODE
+_NO_PASS = 1 << 32
+"""A number that no pass has: they are of four bytes."""
 _MOST_BYTES = 1 << 28
 """No chunk that the writer makes comes near this; a stranger's could."""
 
@@ -44,10 +46,6 @@ class _Chunk(NamedTuple):
     first_pass: int
     last_pass: int
     kinds: int
-
-
-_Frame = tuple[int, int, int, Packed, int, bool]
-"""Where an event lies, packed: seq, kind, pass, frames, offset, and whether it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +104,8 @@ class ChunkLog:
         teller = FrameTeller(self._archive, self._wirings, listener)
         for frames in self._in_order(_Wanted(None, _ALL_KINDS, since), teller.flows):
             for start in range(0, len(frames), _FEW):
-                for seq, kind, pass_id, buffer, offset, is_wanted in frames[start : start + _FEW]:
-                    if seq >= until:
-                        return
-                    if is_wanted:
-                        teller.tell(kind, pass_id, buffer, offset)
-                    if kind == PASS_END_CODE:
-                        teller.forget(pass_id)
+                if not teller.tell(frames[start : start + _FEW], until):
+                    return
                 yield
 
     def _events(self, wanted: _Wanted) -> Iterator[Event]:
@@ -132,35 +125,36 @@ class ChunkLog:
                 if kind == PASS_END_CODE:
                     flows.pop(pass_id, None)
 
-    def _in_order(self, wanted: _Wanted, flows: Flows) -> Iterator[list[_Frame]]:
+    def _in_order(self, wanted: _Wanted, flows: Flows) -> Iterator[list[Frame]]:
         """The wanted frames by seq, and the ends of passes; some at a time.
 
         A frame can lie chunks after others that began later: what is at hand is handed on up to the
         least seq that any chunk still to come holds.
         """
-        waiting: list[_Frame] = []
-        chunks = self._chunks(wanted)
+        waiting: list[Frame] = []
+        chunks, first_pass = self._chunks(wanted)
         for chunk, floor in zip(chunks, _floors(chunks), strict=True):
-            waiting += self._frames(chunk, wanted, flows)
+            waiting += self._frames(chunk, wanted, flows, first_pass)
             waiting.sort(key=_seq)
             ready = bisect_left(waiting, floor, key=_seq) if floor is not None else len(waiting)
             yield waiting[:ready]
             del waiting[:ready]
 
-    def _chunks(self, wanted: _Wanted) -> list[_Chunk]:
-        """The chunks to read: those with wanted events, and those that these can refer to."""
+    def _chunks(self, wanted: _Wanted) -> tuple[list[_Chunk], int]:
+        """The chunks to read, those with wanted events and those that these can refer to; and the
+        first pass of which they can refer to frames that are not wanted."""
         index = self._index(wanted.pass_id)
         found = [chunk for chunk in index if wanted.may_be_in(chunk)]
         if not wanted.needs_context:
-            return found
-        first_pass = min(filter(None, (self._first_pass(one, wanted) for one in found)), default=0)
-        if not first_pass:
-            return found
-        return [
+            return found, _NO_PASS
+        passes = filter(None, (self._first_pass(one, wanted) for one in found))
+        first_pass = min(passes, default=_NO_PASS)
+        needed = [
             chunk
             for chunk in index
             if wanted.may_be_in(chunk) or (chunk.kinds & _CONTEXT and chunk.last_pass >= first_pass)
         ]
+        return needed, first_pass
 
     def _first_pass(self, chunk: _Chunk, wanted: _Wanted) -> int:
         """The least pass of which wanted events in a chunk can refer to others, 0 for none.
@@ -189,21 +183,20 @@ class ChunkLog:
         with self._archive.reading():
             return [_Chunk(*map(int, row)) for row in rows]
 
-    def _frames(self, chunk: _Chunk, wanted: _Wanted, flows: Flows) -> list[_Frame]:
+    def _frames(self, chunk: _Chunk, wanted: _Wanted, flows: Flows, first_pass: int) -> list[Frame]:
         """The frames of a chunk that are wanted or end a pass; other nodes' go to their flow."""
         frames = self._read(chunk)
-        found: list[_Frame] = []
+        found: list[Frame] = []
         only, kinds, since = wanted.pass_id, wanted.kinds, wanted.since
-        context = wanted.needs_context
         with self._archive.reading():
             for offset, kind, pass_id, seq in scan_frames(frames):
                 if only is not None and pass_id != only:
                     continue
-                if kinds >> kind & 1 and seq >= since:
+                if seq >= since and kinds >> kind & 1:
                     found.append((seq, kind, pass_id, frames, offset, True))
                 elif kind == PASS_END_CODE:
                     found.append((seq, kind, pass_id, frames, offset, False))
-                elif context and kind == NODE_CODE:
+                elif pass_id >= first_pass and kind == NODE_CODE:
                     flows[pass_id].ran_packed(frames, offset)
         return found
 

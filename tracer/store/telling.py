@@ -9,13 +9,14 @@ from tracer.records.events import Accumulate, DataWrite, Forward, GradWrite
 from tracer.records.listening import Listener
 from tracer.records.stream import ENTRY_NONE, ENTRY_RECEIVED, ENTRY_SAME, ENTRY_STATS
 from tracer.records.tensors import TensorMeta
-from tracer.records.told import DATA, GRAD, Told, told, told_of
+from tracer.records.told import DATA, GRAD, Told, told
+from tracer.records.words import extent
 from tracer.store.archive import NONSENSE, Archive
 from tracer.store.decoding import check_end, decode_event, decode_forward, meta_at
 from tracer.store.entries import STATS, Packed, decode_entry
 from tracer.store.files import damaged
 from tracer.store.flows import Flows, PassFlow, Wirings
-from tracer.store.frames import KIND_CODES, NODE_CODE, TENSOR
+from tracer.store.frames import KIND_CODES, NODE_CODE, PASS_END_CODE, TENSOR, Frame
 
 # The frames of `records.stream`, and an entry of statistics, with what is not told skipped.
 _NODE = struct.Struct("<I16xqI4xqII")
@@ -51,22 +52,30 @@ class FrameTeller:
         self._doors[KIND_CODES[DataWrite]] = _PassTelling.data_write, listener.write
         self._doors[KIND_CODES[Forward]] = _PassTelling.forward, listener.forward
 
-    def tell(self, kind: int, pass_id: int, buffer: Packed, offset: int) -> None:
-        """Tell of a frame. Raises TraceFileError where that is damaged."""
-        read, hear = self._doors[kind]
-        try:
-            told = read(self._passes[pass_id], buffer, offset)
-            if told is None:
-                event = decode_event(buffer, offset, self._archive, self.flows[pass_id])
-        except NONSENSE as error:
-            raise damaged(self._archive.label, error) from error
-        if told is None:
-            self._hear(event)
-        else:
-            hear(*told)
+    def tell(self, frames: Sequence[Frame], until: int) -> bool:
+        """Tell of frames, and whether there may be more: none is at `until` or behind it.
 
-    def forget(self, pass_id: int) -> None:
-        """Let go of a pass that has ended."""
+        Raises TraceFileError where one is damaged.
+        """
+        doors, passes, archive = self._doors, self._passes, self._archive
+        for seq, kind, pass_id, buffer, offset, is_wanted in frames:
+            if seq >= until:
+                return False
+            if is_wanted:
+                read, hear = doors[kind]
+                try:
+                    told = read(passes[pass_id], buffer, offset)
+                    if told is None:
+                        told = (decode_event(buffer, offset, archive, self.flows[pass_id]),)
+                        hear = self._hear
+                except NONSENSE as error:
+                    raise damaged(archive.label, error) from error
+                hear(*told)
+            if kind == PASS_END_CODE:
+                self._forget(pass_id)
+        return True
+
+    def _forget(self, pass_id: int) -> None:
         self.flows.pop(pass_id, None)
         self._passes.pop(pass_id, None)
 
@@ -85,6 +94,7 @@ class _PassTelling:
     ) -> None:
         """`operations` are told alike in all passes; `is_real` says that no tensor is complex."""
         self._archive = archive
+        self._meta, self._string, self._site = archive.meta, archive.string, archive.site
         self._flow = flow
         self._number = number
         self._operations = operations
@@ -137,8 +147,7 @@ class _PassTelling:
         length, t_ns, leaf, how, site = _WRITE.unpack_from(buffer, offset)
         start, end = offset + _WRITE.size, offset + length
         entries = self._of_leaf(buffer, start, end, leaf, count=2, sign=sign)
-        archive = self._archive
-        how, site = archive.string(how), archive.site(site)
+        how, site = self._string(how), self._site(site)
         return t_ns, self._number, sign == GRAD, leaf, how, site, entries
 
     def _of_leaf(
@@ -188,16 +197,16 @@ class _PassTelling:
                 self._operations.clear()
             like = decode_forward(buffer, offset, self._archive, self._flow)
             self._operations[key] = like
-        return t_ns, self._number, like, self._archive.string(module)
+        return t_ns, self._number, like, self._string(module)
 
     def _statistics(self, buffer: Packed, offset: int, sign: str = GRAD) -> Told | None:
         """Tell an entry of statistics by its numbers; None where they are not all that is told."""
         meta, norm, low, high, nans, infs = _unpack_stats(buffer, offset)
         if meta:
-            self._archive.meta(meta)
+            self._meta(meta)
         if nans or infs or (low == high and not self._is_real):
             return None
-        return told_of(norm, low if low == high else None, sign)
+        return extent(norm, low if low == high else None, sign), norm, False
 
     def _sent(self, node: int, input_nr: int) -> Told | None:
         """What the one edge into this input carried."""
