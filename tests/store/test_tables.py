@@ -12,6 +12,7 @@ from tracer.errors import NotInTraceError, TraceFileError
 from tracer.records import Leaf, Outcome, Pass, Run, TraceRecord
 from tracer.records.limits import limits
 from tracer.records.passes import PassSort, find_pass, position_of, sorts_of
+from tracer.records.trace import names_of_leaves
 from tracer.store import TraceWriter, read_trace, read_writer
 
 
@@ -74,6 +75,14 @@ def test_leaves_are_a_mapping() -> None:
     assert len(read) == len(whole)
     assert list(read)[:3] == [2, 4, 6]
     assert (read.get(3), read[4].name, 5 in read, "4" in read) == (None, "leaf 4", False, False)
+
+
+def test_a_leaf_has_the_same_name_read_or_held() -> None:
+    whole = {number: Leaf(number, f"leaf {number}", F32) for number in range(2, 1500, 2)}
+    read, held = (names_of_leaves(leaves) for leaves in (recorded(*whole.values()).leaves, whole))
+    numbers = [2, 3, 1498, 1499, 10**6, 4]
+    assert [*map(read, numbers)] == [*map(held, numbers)]
+    assert [*map(held, numbers)] == ["leaf 2", "", "leaf 1498", "", "", "leaf 4"]
 
 
 def test_what_has_left_the_file_since_is_one_line(tmp_path: Path) -> None:

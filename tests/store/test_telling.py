@@ -199,3 +199,20 @@ def test_of_what_nearly_all_events_are_no_record_is_made(monkeypatch: pytest.Mon
     trace = read_writer(recorded(events, size=10_000))
     assert told(trace) == told_of_records(trace)
     assert [event.seq for event in made] == [1, 3, 6]
+
+
+def test_what_comes_behind_a_pass_is_not_read_to_tell_of_it() -> None:
+    events: list[Event] = [
+        PassBegin(seq=1, pass_id=1),
+        NodeRun(seq=2, pass_id=1, node=0, order=1, end_ns=1, received=(FULL,), returned=(FULL,)),
+        PassEnd(seq=3, pass_id=1),
+        PassBegin(seq=4, pass_id=2),
+        NodeRun(seq=5, pass_id=2, node=0, order=1, end_ns=1, received=(FULL,), returned=(FULL,)),
+        PassEnd(seq=6, pass_id=2),
+    ]
+    writer = recorded(events, size=1)
+    trace = read_writer(writer)
+    expected = told_of_records(trace, 1)
+    writer.connection.execute("UPDATE chunk SET frames = x'00' WHERE first_seq > 4")
+    assert told(trace, 1) == expected
+    assert "AddBackward0" in expected[-1]

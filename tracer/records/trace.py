@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tracer.records.events import Event, Leaf, Pass
 from tracer.records.graph import Graph
@@ -46,6 +46,22 @@ class EventLog(Protocol):
     ) -> Iterator[Event]:
         """The events of one pass (or all), of the named kinds (or all), from `seq` `since` on."""
         ...
+
+
+@runtime_checkable
+class NamedLeaves(Protocol):
+    """Leaves that know their names without one being made of each."""
+
+    def name(self, number: int) -> str:
+        """The name of a leaf, "" of one that there is not."""
+        ...
+
+
+def names_of_leaves(leaves: Mapping[int, Leaf]) -> Callable[[int], str]:
+    """What gives the name of a leaf by its id: "" of one that has none, or that there is not."""
+    if isinstance(leaves, NamedLeaves):
+        return leaves.name
+    return lambda number: leaves[number].name if number in leaves else ""
 
 
 @dataclass(frozen=True, slots=True)

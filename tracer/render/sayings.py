@@ -36,7 +36,7 @@ from tracer.records.graph import Graph, Site
 from tracer.records.passes import find_pass, main_file
 from tracer.records.quick import maker
 from tracer.records.told import DATA, GRAD, NOTHING, Told, told
-from tracer.records.trace import TraceRecord
+from tracer.records.trace import TraceRecord, names_of_leaves
 from tracer.render.columns import Tone
 from tracer.render.graph_words import GraphWords
 from tracer.render.running import Running
@@ -68,6 +68,7 @@ class Sayings:
 
     def __init__(self, trace: TraceRecord) -> None:
         self._trace = trace
+        self._name_of = names_of_leaves(trace.leaves)
         self.running: dict[int, Running] = {}
         self.at: Running | None = None
         """The pass of the event that was told last, where that ran."""
@@ -219,8 +220,7 @@ class Sayings:
 
     def leaf_name(self, number: int) -> str:
         """The name of a leaf."""
-        leaf = self._trace.leaves.get(number)
-        return (leaf.name if leaf is not None else "") or "a leaf"
+        return self._name_of(number) or "a leaf"
 
     def _write(self, event: GradWrite | DataWrite) -> Said:
         of_grad = isinstance(event, GradWrite)

@@ -31,6 +31,7 @@ _FEW = 64
 _seq = itemgetter(0)
 _REFERRING = 1 << NODE_CODE | 1 << KIND_CODES[Accumulate]
 _CONTEXT = 1 << NODE_CODE | 1 << PASS_END_CODE
+_END_OF_TIME = 1 << 64
 _NO_PASS = 1 << 32
 """A number that no pass has: they are of four bytes."""
 _MOST_BYTES = 1 << 28
@@ -55,6 +56,7 @@ class _Wanted:
     pass_id: int | None
     kinds: int
     since: int
+    until: int = _END_OF_TIME
 
     def may_be_in(self, chunk: _Chunk) -> bool:
         return bool(chunk.kinds & self.kinds) and chunk.last_seq >= self.since
@@ -102,10 +104,9 @@ class ChunkLog:
         Raises TraceFileError, while iterating, where the file is damaged.
         """
         teller = FrameTeller(self._archive, self._wirings, listener)
-        for frames in self._in_order(_Wanted(None, _ALL_KINDS, since), teller.flows):
+        for frames in self._in_order(_Wanted(None, _ALL_KINDS, since, until), teller.flows):
             for start in range(0, len(frames), _FEW):
-                if not teller.tell(frames[start : start + _FEW], until):
-                    return
+                teller.tell(frames[start : start + _FEW])
                 yield
 
     def _events(self, wanted: _Wanted) -> Iterator[Event]:
@@ -143,7 +144,7 @@ class ChunkLog:
     def _chunks(self, wanted: _Wanted) -> tuple[list[_Chunk], int]:
         """The chunks to read, those with wanted events and those that these can refer to; and the
         first pass of which they can refer to frames that are not wanted."""
-        index = self._index(wanted.pass_id)
+        index = [one for one in self._index(wanted.pass_id) if one.first_seq < wanted.until]
         found = [chunk for chunk in index if wanted.may_be_in(chunk)]
         if not wanted.needs_context:
             return found, _NO_PASS
@@ -187,10 +188,10 @@ class ChunkLog:
         """The frames of a chunk that are wanted or end a pass; other nodes' go to their flow."""
         frames = self._read(chunk)
         found: list[Frame] = []
-        only, kinds, since = wanted.pass_id, wanted.kinds, wanted.since
+        only, kinds, since, until = wanted.pass_id, wanted.kinds, wanted.since, wanted.until
         with self._archive.reading():
             for offset, kind, pass_id, seq in scan_frames(frames):
-                if only is not None and pass_id != only:
+                if seq >= until or (only is not None and pass_id != only):
                     continue
                 if seq >= since and kinds >> kind & 1:
                     found.append((seq, kind, pass_id, frames, offset, True))

@@ -18,6 +18,10 @@ Value = TypeVar("Value")
 
 _BLOCK = 512
 _BLOCKS_KEPT = 64
+_NAMES_KEPT = 100_000
+_NAMES = """
+SELECT CAST(id AS INTEGER), CAST(name AS TEXT) FROM leaf WHERE id BETWEEN ? AND ?
+"""
 _SORTS = """
 SELECT CAST(MIN(id) AS INTEGER), CAST(MAX(id) AS INTEGER), COUNT(*),
        CASE WHEN end_ns IS NULL THEN NULL ELSE CAST(TOTAL(end_ns - begin_ns) AS INTEGER) END
@@ -151,7 +155,21 @@ class Leaves(Mapping[int, Leaf]):
     """The leaves by id."""
 
     def __init__(self, archive: Archive, make: Callable[[Archive, Sequence[Any]], Leaf]) -> None:
+        self._archive = archive
         self._blocks = _Blocks(archive, "leaf", make)
+        self._names: dict[int, str] = {}
+
+    def name(self, number: int) -> str:
+        """The name of a leaf, without what else is known of it; "" of one that there is not."""
+        name = self._names.get(number)
+        if name is None:
+            first = number - number % _BLOCK
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
+            self._names.update(dict.fromkeys(range(first, first + _BLOCK), ""))
+            self._names.update(self._archive.rows(_NAMES, first, first + _BLOCK - 1))
+            name = self._names[number]
+        return name
 
     def __getitem__(self, number: int) -> Leaf:
         found: Leaf | None = self._blocks.latest.get(number)

@@ -52,15 +52,10 @@ class FrameTeller:
         self._doors[KIND_CODES[DataWrite]] = _PassTelling.data_write, listener.write
         self._doors[KIND_CODES[Forward]] = _PassTelling.forward, listener.forward
 
-    def tell(self, frames: Sequence[Frame], until: int) -> bool:
-        """Tell of frames, and whether there may be more: none is at `until` or behind it.
-
-        Raises TraceFileError where one is damaged.
-        """
+    def tell(self, frames: Sequence[Frame]) -> None:
+        """Tell of frames. Raises TraceFileError where one is damaged."""
         doors, passes, archive = self._doors, self._passes, self._archive
-        for seq, kind, pass_id, buffer, offset, is_wanted in frames:
-            if seq >= until:
-                return False
+        for _, kind, pass_id, buffer, offset, is_wanted in frames:
             if is_wanted:
                 read, hear = doors[kind]
                 try:
@@ -73,7 +68,6 @@ class FrameTeller:
                 hear(*told)
             if kind == PASS_END_CODE:
                 self._forget(pass_id)
-        return True
 
     def _forget(self, pass_id: int) -> None:
         self.flows.pop(pass_id, None)
