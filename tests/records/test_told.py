@@ -8,7 +8,17 @@ import pytest
 
 from tests.builders import full, spread, vector
 from tracer.records import Gradient, TensorMeta
-from tracer.records.told import NOTHING, Told, of_parts, told, total
+from tracer.records.told import (
+    DATA,
+    GRAD,
+    NOTHING,
+    Told,
+    of_parts,
+    told,
+    told_again,
+    told_of,
+    total,
+)
 
 BROKEN = Gradient(TensorMeta((2, 3)), math.nan, math.nan, math.nan, math.nan, 0, 2, 1)
 
@@ -26,6 +36,14 @@ def test_a_tensor_is_told_with_its_norm_and_whether_it_is_wrong(
     seen: Gradient | None, expected: Told
 ) -> None:
     assert repr(told(seen)) == repr(expected)
+
+
+@pytest.mark.parametrize("seen", [spread(0.3, (64, 64)), full(2.0, (64, 64)), full(0.0, (9, 9))])
+@pytest.mark.parametrize("sign", [GRAD, DATA])
+def test_numbers_alone_are_told_as_their_tensor_is(seen: Gradient, sign: str) -> None:
+    assert seen.norm is not None
+    assert told_of(seen.norm, seen.uniform, sign) == told(seen, sign)
+    assert told_again(seen.norm, seen.uniform, sign) == told(seen, sign)
 
 
 def test_contributions_add_up_in_words() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tracer.records import words
 from tracer.records.tensors import Gradient
@@ -23,6 +24,15 @@ def told(seen: Gradient | None, sign: str = GRAD) -> Told:
         return NOTHING
     return words.tensor(seen, norm=sign), seen.norm, bool(seen.nans or seen.infs)
 
+
+def told_of(norm: float, uniform: float | None, sign: str) -> Told:
+    """Tell a tensor whose elements are finite and not listed, by its norm and the one value that
+    all of them have, if they have one."""
+    return words.extent(norm, uniform, sign), norm, False
+
+
+told_again = lru_cache(maxsize=256)(told_of)
+"""The same of tensors that may come again and again, as those of zeros do."""
 
 NOTHING: Told = words.tensor(None), None, False
 

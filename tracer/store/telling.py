@@ -9,8 +9,7 @@ from tracer.records.events import Accumulate, DataWrite, Forward, GradWrite
 from tracer.records.listening import Listener
 from tracer.records.stream import ENTRY_NONE, ENTRY_RECEIVED, ENTRY_SAME, ENTRY_STATS
 from tracer.records.tensors import TensorMeta
-from tracer.records.told import DATA, GRAD, Told, told
-from tracer.records.words import extent
+from tracer.records.told import DATA, GRAD, Told, told, told_again, told_of
 from tracer.store.archive import NONSENSE, Archive
 from tracer.store.decoding import check_end, decode_event, decode_forward, meta_at
 from tracer.store.entries import STATS, Packed, decode_entry
@@ -198,9 +197,11 @@ class _PassTelling:
         meta, norm, low, high, nans, infs = _unpack_stats(buffer, offset)
         if meta:
             self._meta(meta)
-        if nans or infs or (low == high and not self._is_real):
+        if nans or infs:
             return None
-        return extent(norm, low if low == high else None, sign), norm, False
+        if low == high:
+            return told_again(norm, low, sign) if self._is_real else None
+        return told_of(norm, None, sign)
 
     def _sent(self, node: int, input_nr: int) -> Told | None:
         """What the one edge into this input carried."""
