@@ -147,7 +147,7 @@ class TraceWriter:
             nodes, edges = pack(record)
             self._graphs.add(record.id)
             self._new_graphs[record.id] = replace(record, nodes=nodes, edges=edges)
-            self._rows += len(nodes)
+            self._rows += _rows_of(record)
 
     def ran(self, passes: Iterable[tuple[Any, ...]]) -> None:
         """Store passes that have ended, each given by the fields of `Ran`."""
@@ -303,7 +303,7 @@ class TraceWriter:
             del self._new_passes[number]
         kept = {run.graph for run in runs}
         for number in [number for number in self._new_graphs if number not in kept]:
-            self._rows -= len(self._new_graphs.pop(number).nodes)
+            self._rows -= _rows_of(self._new_graphs.pop(number))
             self._graphs.discard(number)
         self._rows -= 2 * len(ended)  # each was put as it began, and as it ended
         self.dropped(reason, len(ended))
@@ -422,6 +422,11 @@ class TraceWriter:
             close_file(self.connection)
         elif self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
+
+
+def _rows_of(graph: Graph) -> int:
+    """How many ordinary rows that of a graph is about as large as: 20 to 40 bytes for a node."""
+    return 5 + len(graph.nodes) // 2
 
 
 def _check_number(record: Site | ModuleRef) -> None:
