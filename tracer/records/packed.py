@@ -185,8 +185,9 @@ class Packing:
         self._sorts: list[Sort] = []
         self._known_sorts: dict[object, int] = {}
         self._origins: dict[int, tuple[int, Origin]] = {}
-        self._sort_of, self._origin_of = array("I"), array("I")
-        self._sequence_nrs = array("Q")
+        self._sort_of: list[int] = []
+        self._origin_of: list[int] = []
+        self._sequence_nrs: list[int] = []
 
     def add(self, sort: Sort, origin: Origin, sequence_nr: int | None) -> Sort:
         """Add the next node; the sort that is kept for it."""
@@ -205,26 +206,29 @@ class Packing:
 
     def nodes(self) -> PackedNodes:
         """All that were added."""
-        origins = [origin for _, origin in self._origins.values()]
-
-        def column(values: Iterable[T], key: Callable[[T], Hashable]) -> Column[T]:
-            kept: dict[Hashable, tuple[int, T]] = {}
-            numbers = [kept.setdefault(key(value), (len(kept), value))[0] for value in values]
-            told = narrow(list(map(numbers.__getitem__, self._origin_of)))
-            return Column(told, [value for _, value in kept.values()])
-
+        calls = [origin.call for _, origin in self._origins.values()]
         return PackedNodes(
             Column(narrow(self._sort_of), self._sorts),
-            column(
-                (Operation(one.site, one.op, one.note) for one in origins),
+            self._column(
                 lambda one: (id(one.site), one.op, one.note),
+                lambda one: Operation(one.site, one.op, one.note),
             ),
-            column((one.variables for one in origins), tuple),
-            column((one.module for one in origins), id),
-            column((one.loops for one in origins), tuple),
-            narrow([origins[place].call for place in self._origin_of]),
+            self._column(attrgetter("variables"), attrgetter("variables")),
+            self._column(lambda one: id(one.module), attrgetter("module")),
+            self._column(attrgetter("loops"), attrgetter("loops")),
+            narrow([calls[place] for place in self._origin_of]),
             narrow(self._sequence_nrs),
         )
+
+    def _column(self, key: Callable[[Origin], Hashable], told: Callable[[Origin], T]) -> Column[T]:
+        """What origins tell of nodes, once for those of the same key."""
+        origins = [origin for _, origin in self._origins.values()]
+        keys = list(map(key, origins))
+        kept = dict(zip(keys, origins, strict=True))
+        numbers = dict(zip(kept, range(len(kept)), strict=True))
+        of_origins = [numbers[one] for one in keys]
+        of_nodes = [of_origins[place] for place in self._origin_of]
+        return Column(narrow(of_nodes), list(map(told, kept.values())))
 
 
 class PackedEdges(EdgesBySource):
