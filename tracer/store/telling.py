@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from tracer.records.events import Accumulate, DataWrite, Forward, GradWrite
 from tracer.records.listening import Listener
@@ -234,7 +235,11 @@ class _Passes(dict[int, _PassTelling]):
         self._archive = archive
         self._flows = flows
         self._operations: _Operations = {}
-        self._is_real = not archive.has_complex()
+
+    @cached_property
+    def _is_real(self) -> bool:
+        """Asked when frames are at hand: also in a file that grows, all of theirs is in it then."""
+        return not self._archive.has_complex()
 
     def __missing__(self, number: int) -> _PassTelling:
         flow = self._flows[number]
