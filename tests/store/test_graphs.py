@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -137,8 +138,9 @@ def test_whatever_a_column_holds_the_graph_is_whole_or_refused(
     ((stored,),) = writer.connection.execute(f"SELECT {column} FROM graph")
     if isinstance(stored, (bytes, str)) and data.draw(st.booleans()):
         place = data.draw(st.integers(0, max(len(stored) - 1, 0)))
-        filler = data.draw(st.binary(max_size=2) if isinstance(stored, bytes) else st.text("[]1,9"))
-        nonsense = stored[:place] + filler + stored[place + 1 :]  # type: ignore[operator]
+        some = st.binary(max_size=2) if isinstance(stored, bytes) else st.text("[]1,9")
+        filler: Any = data.draw(some)
+        nonsense = stored[:place] + filler + stored[place + 1 :]
     elif isinstance(nonsense, int):
         nonsense = max(min(nonsense, 2**63 - 1), -(2**63))
     writer.connection.execute(f"UPDATE OR REPLACE graph SET {column} = IFNULL(?, '')", (nonsense,))

@@ -100,6 +100,7 @@ def test_of_a_graph_only_its_roots_are_read_for_seeds() -> None:
     packed = bytes([4]) + bytes(8)
     writer.put(GRAPH)
     places = (Root(2), Root(3), Root(-1), Root(0, 9))
+    # a recorder's seeds are packed already
     writer.put(Pass(1, 1, roots=places, seeds=(packed,) * 4))  # type: ignore[arg-type]
     trace = read_writer(writer)
     writer.connection.execute("UPDATE graph SET loops = 'nonsense'")

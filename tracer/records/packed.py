@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 Names = tuple[str, ...]
 Loops = tuple[tuple[str, str], ...]
-Numbers = Sequence[int]
 _node, _edge = maker(Node), maker(Edge)
 
 
@@ -312,7 +311,7 @@ class _Leaving(Mapping[int, tuple[Edge, ...]]):
         return iter(range(len(self)))
 
 
-def narrow(numbers: Numbers) -> array[int]:
+def narrow(numbers: Sequence[int]) -> array[int]:
     """The numbers in as few bytes each, 1, 2, 4 or 8, as the greatest needs."""
     most = max(numbers, default=0)
     return array(next(code for code in "BHIQ" if most >> 8 * array(code).itemsize == 0), numbers)

@@ -403,6 +403,6 @@ def width(text: str) -> int:
 
 def padded(text: str, columns: int) -> str:
     """The text with spaces up to so many columns of a terminal."""
-    if text.isascii() or text.replace("‖", "").isascii():
+    if text.isascii() or text.replace("‖", "").isascii():  # a column each, as most are
         return text.ljust(columns)
     return text + " " * max(columns - width(text), 0)

@@ -13,6 +13,8 @@ _LEAST_ROOM = 40
 """How many columns a text that is told on several lines has at least, where there are as many."""
 
 _HANGING = 4
+_TIME = 11
+"""How many columns the time of a line has."""
 _APART = re.compile(" {3,}")
 _MOST_KEPT = 4096
 
@@ -48,7 +50,7 @@ class Columns:
         self._is_plain = not (color or wrap)
         event = 20 if width >= 100 else 15
         where = min(max((width - 30) * 4 // 10, 20), 44)
-        self._widths = (steps, 11, event, where, 5 if files <= 1 else 16)
+        self._widths = (steps, _TIME, event, where, 5 if files <= 1 else 16)
         self._events, self._wheres, self._places = map(_Fitted, self._widths[2:])
         self.call = where + event
 
@@ -94,7 +96,7 @@ class Columns:
         """One line around cells that are laid out."""
         left = f"{step.rjust(self._widths[0])}  "
         if self.times:
-            left = f"{left}{time.rjust(11)}  "
+            left = f"{left}{time.rjust(_TIME)}  "
         if self._is_plain:
             return f"{left}{cells}  {words.one_line(text)}".rstrip()
         return self.line(cells, text, tone, left=left)

@@ -10,7 +10,6 @@ from tracer.records.tensors import Gradient
 from tracer.records.told import NOTHING, Told, of_parts, told, total
 from tracer.render.graph_words import GraphWords
 
-_LONGEST_NAME = 24
 _RECEIVED = 16
 """How many columns there are for what a node received, before what it sent."""
 
@@ -126,7 +125,7 @@ class Running:
 
 
 def accumulate_words(before: Told | None, incoming: Told | None, after: Told | None) -> str:
-    """`None → 2`, of a leaf in a pass that is not known."""
+    """`None → 2`: what was added to a `.grad`, and what became of it."""
     return words.added(None if before is None else before[0], _text(incoming), _text(after))
 
 
