@@ -76,7 +76,7 @@ def fill_the_disk(path: Path) -> None:
 
 def outgrow_a_limit(path: Path) -> None:
     """Record more than files of this process may hold."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
     fill_the_disk(path)
 
 

@@ -112,6 +112,28 @@ def test_alike_nodes_have_one_signature_in_every_pass(core: ModuleType) -> None:
     assert len(signatures) == 8
 
 
+def test_numbers_are_those_of_the_signatures_given_whatever_was_numbered_before(
+    core: ModuleType,
+) -> None:
+    mode = make_mode(core, make_tape(core))
+
+    def walked(size: int, signatures: dict[Any, int]) -> list[int]:
+        x = torch.ones(size, requires_grad=True)
+        torch._C._push_on_torch_function_stack(mode)
+        y = (x * 2).exp()
+        torch._C._pop_torch_function_stack()
+        return Walked(core, y, mode=mode, signatures=signatures).signed
+
+    signatures: dict[Any, int] = {}
+    assert [walked(size, signatures) for size in (2, 3, 2)] == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+    assert walked(3, {}) == [0, 1, 2]
+    assert walked(3, signatures) == [3, 4, 5]
+    for one in [one for one, number in signatures.items() if number < 3]:  # as GraphBook forgets
+        del signatures[one]
+    signatures.update({one: number - 3 for one, number in signatures.items()})
+    assert [walked(size, signatures) for size in (3, 2, 3)] == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+
+
 def test_who_made_a_node_is_in_its_signature(core: ModuleType) -> None:
     tape = make_tape(core)
     mode = make_mode(core, tape)

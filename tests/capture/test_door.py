@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 import tracer
 from tests.capture.cores import compiled
-from tracer.capture.core import set_up
+from tracer.capture import graphs
+from tracer.capture.core import pass_here, set_up
 from tracer.capture.engine import Engine
 from tracer.capture.live_pass import LivePass
-from tracer.capture.pass_here import pass_here
 
 pytestmark = compiled
 
@@ -246,10 +246,12 @@ PROGRAMS: dict[Callable[[], object], int] = {
 """Each with how many of its passes begin in Python."""
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["one thread", "threads of devices"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_a_pass_tells_the_same_whether_python_is_asked_or_not(
-    program: Callable[[], object],
+    program: Callable[[], object], *, alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(graphs, "_is_on_cpu", lambda graph: alone)
     count, trace = passes_through_python(program)
     with through_python():
         all_of_them, expected = passes_through_python(program)
@@ -258,6 +260,21 @@ def test_a_pass_tells_the_same_whether_python_is_asked_or_not(
         assert found[name] == wanted[name]
     assert (count, program) == (PROGRAMS[program], program)
     assert count < all_of_them
+
+
+def test_a_graph_that_leads_to_a_device_is_not_on_the_cpu_alone() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with tracer.trace() as trace:
+        (x * 2).sum().backward()
+    (graph,) = trace.record.graphs.values()
+    assert graphs._is_on_cpu(graph)
+    node = graph.nodes[1]
+    (meta,) = node.outputs
+    assert meta is not None
+    elsewhere = replace(node, outputs=(replace(meta, device="cuda:0"),))
+    assert not graphs._is_on_cpu(replace(graph, nodes=(graph.nodes[0], elsewhere, graph.nodes[2])))
+    unknown = replace(node, outputs=(None,))
+    assert not graphs._is_on_cpu(replace(graph, nodes=(graph.nodes[0], unknown, graph.nodes[2])))
 
 
 def test_passes_run_in_the_core_alone_soon_after_hooks_are_gone() -> None:
@@ -363,8 +380,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("where", FAULTS)
 def test_a_fault_of_ours_ends_the_recording_and_leaves_nothing_behind(
-    where: str, capsys: pytest.CaptureFixture[str]
+    where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(graphs, "_is_on_cpu", lambda graph: False)  # threads must be told then
     x, y = (torch.arange(1.0, 4.0, requires_grad=True) for _ in range(2))
 
     def step() -> Any:

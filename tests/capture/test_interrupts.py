@@ -20,7 +20,7 @@ from torch import Tensor
 
 import tracer
 from tests.capture.cores import compiled
-from tracer.capture.pass_here import pass_here
+from tracer.capture.core import pass_here
 from tracer.capture.references import Known
 from tracer.capture.session import Session
 

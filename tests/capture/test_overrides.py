@@ -146,3 +146,30 @@ def test_each_operation_of_one_call_of_a_function_counts_as_the_first() -> None:
     assert sorted(calls) == sorted(
         [("SumBackward0", 1)] + [(name, call) for call in (1, 2) for name in inside]
     )
+
+
+class Other:
+    """Knows how to be a power's exponent."""
+
+    def __rpow__(self, base: object) -> str:
+        return f"of {type(base).__name__}"
+
+
+def test_a_power_is_one_operation_and_gives_way_as_untraced() -> None:
+    x = torch.arange(1.0, 4.0, requires_grad=True)
+
+    def program() -> list[Any]:
+        with pytest.raises(TypeError) as refused:
+            x ** "2"  # type: ignore[operator]
+        powers = [x**2, x**x, 2**x, x**True, x.detach() ** 0.5, X.int() ** 2]
+        return [*(one.tolist() for one in powers), x ** Other(), str(refused.value)]
+
+    plain, traced = both(program)
+    assert traced == plain
+    with tracer.trace() as trace:
+        (x**2).sum().backward()
+    (graph,) = trace.record.graphs.values()
+    (node,) = [node for node in graph.nodes if node.name == "PowBackward0"]
+    assert (node.op, node.site is not None) == ("Tensor.pow", True)
+    forwards = [event for event in trace.record.events if event.kind == "forward"]
+    assert [event.op for event in forwards] == ["Tensor.pow", "Tensor.sum"]

@@ -17,6 +17,7 @@ from tracer.errors import TraceFileError
 from tracer.records import Event, HookRun, Leaf, Mark, Pass, PassBegin, PassEnd, Run, TraceRecord
 from tracer.records.limits import limits
 from tracer.store import TraceWriter, read_trace, read_writer
+from tracer.store.rows import Ran
 
 LAST = "older passes, deleted to keep to last"
 BYTES = "older passes, deleted to keep to max_bytes"
@@ -332,6 +333,43 @@ def test_passes_that_wait_are_bounded_too(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(trace.passes) + trace.dropped[passes] == 25
     assert len(list(trace.events)) + trace.dropped[events] == script.seq
     assert {one.pass_id for one in trace.events} <= {None, *(one.id for one in trace.passes)}
+
+
+def test_passes_that_ran_in_the_core_alone_wait_and_are_bounded_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.store.writer._MOST_PASSES_WAITING", 10)
+    path = tmp_path / "run.trace"
+    script = Script(path, flush_bytes=100)
+    writer = script.writer
+
+    def run(*numbers: int) -> None:
+        roots, inputs = writer.roots_text(GRAPH.roots), writer.inputs_text(("x",))
+        writer.ran(
+            [
+                Ran(number, 1, "grad", 0, roots, bytearray(), 0, inputs, 0, 1, 2, 3, 4)
+                for number in numbers
+            ],
+            [replace(GRAPH, id=1)],
+        )
+        writer.flush_soon()
+
+    run(1, 2)
+    other = locking(path)
+    run(3, 4, 5)
+    run(*range(6, 16))
+    other.execute("COMMIT")
+    other.close()
+    run(16)
+    writer.close()
+    trace = read_trace(path)
+    assert [one.id for one in trace.passes] == [1, 2, 16]
+    assert {(one.graph, one.inputs, one.roots, one.end_ns) for one in trace.passes} == {
+        (1, ("x",), GRAPH.roots, 2)
+    }
+    ((reason, count),) = trace.dropped.items()
+    assert reason.startswith("passes that came while the file could not be written")
+    assert count == 13
 
 
 def locking(path: Path) -> sqlite3.Connection:

@@ -7,16 +7,14 @@
  * done, and it is put on again. Asked of the class, both answer with PyTorch's own, which is what modes are
  * called with. */
 
-static PyObject *mode_enabled_fn;
-
 /* Take our mode off, as PyTorch does before it calls it: 1; 0 where PyTorch must have its way. */
 static int steps_aside(Mode *mode)
 {
-    PyObject *enabled = PyObject_CallNoArgs(mode_enabled_fn);
+    PyObject *enabled = call(&mode_enabled);
     Py_XDECREF(enabled);
-    PyObject *top = enabled == Py_True ? PyObject_CallNoArgs(pop_mode) : NULL;
+    PyObject *top = enabled == Py_True ? call(&pop_mode) : NULL;
     if (top && top != (PyObject *)mode) {
-        PyObject *back = PyObject_CallFunctionObjArgs(push_mode, top, NULL);
+        PyObject *back = call1(&push_mode, top);
         Py_DECREF(top);
         if (back) top = NULL;
         Py_XDECREF(back);
@@ -31,7 +29,7 @@ static PyObject *steps_back(Mode *mode, PyObject *result)
 {
     PyObject *type = NULL, *value, *trace;
     if (!result) PyErr_Fetch(&type, &value, &trace);
-    PyObject *back = PyObject_CallFunctionObjArgs(push_mode, (PyObject *)mode, NULL);
+    PyObject *back = call1(&push_mode, (PyObject *)mode);
     if (!back) PyErr_Clear();
     Py_XDECREF(back);
     if (!result) PyErr_Restore(type, value, trace);

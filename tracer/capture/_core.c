@@ -7,6 +7,7 @@
  * In the order in which they are included:
  *
  * _statistics.h  what a tensor's memory holds, read once
+ * _torch.h       what we know of torch, and how it is called
  * _around.h      Around: a function between two Python callbacks
  * _views.h       where a tensor's elements lie
  * _tape.h        Tape: the buffer of packed frames, its order numbers and its clock
@@ -24,7 +25,7 @@
  * _door.h        RunBackward: the recording of an engine run
  * _walk.h        the walk over a graph before a pass, and a probe on each of its nodes
  *
- * What is here: what we know of torch, growing buffers, and the module. docs/internals.md says why the
+ * What is here: what is asked everywhere, growing buffers, and the module. docs/internals.md says why the
  * core is built as it is, and where the time goes.
  *
  * The frame and entry layouts are those of tracer/store/frames.py.
@@ -47,7 +48,7 @@
 enum { KIND_FORWARD = 1, KIND_NODE = 7, KIND_ACCUMULATE = 9, KIND_GRAD_WRITE = 10, KIND_DATA_WRITE = 11 };
 enum { ENTRY_NONE = 0, ENTRY_SAME = 1, ENTRY_STATS = 2, ENTRY_VALUES = 3, ENTRY_PARTIAL = 5, ENTRY_RECEIVED = 6,
        ENTRY_MANY = 7, ENTRY_UNASKED = 8 };
-enum { HEADER = 28, SPILL = 1 << 20, THREADS = 256, TOO_MANY = THREADS - 1 };
+enum { SPILL = 1 << 20, THREADS = 256, TOO_MANY = THREADS - 1 };
 enum { MANY = 1 << 18 }; /* elements whose reading lets other threads run */
 
 static int64_t clock_ns(void)
@@ -65,73 +66,11 @@ static int64_t clock_ns(void)
 #endif
 }
 
-/* ---------------------------------------------------------------- what we know of torch */
+static PyObject *s_dtype, *s_shape, *s_stride, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_initialized, *s_out;
 
-static PyObject *tensor_type, *parameter_type;
-static PyObject *task_id_fn, *sequence_fn, *grad_enabled_fn, *inference_fn, *count_modes, *count_dispatch_modes,
-    *frame_callback, *cuda, *capturing_fn, *disable_torch_function;
-static PyObject *strided, *hook_dict;
-static struct { PyObject *dtype; int code; } dtypes[16];
-static int n_dtypes;
-static PyObject *s_dtype, *s_layout, *s_is_cpu, *s_is_nested, *s_shape, *s_stride, *s_data_ptr, *s_is_neg,
-    *s_is_conj, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_cdata, *s_version, *s_grad, *s_is_view, *s_is_leaf,
-    *s_requires_grad, *s_retains_grad, *s_grad_fn, *s_output_nr, *s_initialized, *s_out, *s_backward_hooks, *s_accumulate_hooks;
+#include "_torch.h"
 
-static PyObject *call0(PyObject *object, PyObject *name)
-{
-    return PyObject_CallMethodObjArgs(object, name, NULL);
-}
-
-/* PyTorch's own descriptors of what is read of tensors most: to look them up takes as long as to read. */
-static struct { const char *path; PyObject *name, *descriptor; } read_often[] = {
-    {"_C.TensorBase.layout", NULL, NULL}, {"_C.TensorBase.requires_grad", NULL, NULL},
-    {"_C.TensorBase.grad", NULL, NULL}, {"_C.TensorBase._version", NULL, NULL},
-    {"_C.TensorBase.is_leaf", NULL, NULL}, {"_C.TensorBase._cdata", NULL, NULL},
-    {"_C.TensorBase.is_cpu", NULL, NULL}, {"_C.TensorBase.grad_fn", NULL, NULL},
-    {"_C.TensorBase.output_nr", NULL, NULL}, {"_C.TensorBase._backward_hooks", NULL, NULL},
-    {"_C.TensorBase._post_accumulate_grad_hooks", NULL, NULL},
-};
-static descrgetfunc read_descriptor;
-
-/* An attribute, whose name is one of our own strings. */
-static PyObject *get(PyObject *object, PyObject *name)
-{
-    PyObject *type = (PyObject *)Py_TYPE(object);
-    if (type == tensor_type || type == parameter_type)
-        for (size_t i = 0; i < sizeof read_often / sizeof *read_often; i++)
-            if (read_often[i].name == name) return read_descriptor(read_often[i].descriptor, object, type);
-    return PyObject_GetAttr(object, name);
-}
-
-/* The method's truth: 1, 0, or -1 with an exception. */
-static int ask(PyObject *object, PyObject *name, int is_method)
-{
-    PyObject *answer = is_method ? call0(object, name) : get(object, name);
-    if (!answer) return -1;
-    int truth = PyObject_IsTrue(answer);
-    Py_DECREF(answer);
-    return truth;
-}
-
-static int requires_grad(PyObject *tensor, PyObject *unused) { return ask(tensor, s_requires_grad, 0); }
-
-static long long ask_int(PyObject *object, PyObject *name)
-{
-    PyObject *answer = call0(object, name);
-    if (!answer) return -1;
-    long long number = PyLong_AsLongLong(answer);
-    Py_DECREF(answer);
-    return number;
-}
-
-static long long call_int(PyObject *function)
-{
-    PyObject *answer = PyObject_CallNoArgs(function);
-    if (!answer) return -1;
-    long long number = PyLong_AsLongLong(answer);
-    Py_DECREF(answer);
-    return number;
-}
+/* ---------------------------------------------------------------- what is asked everywhere */
 
 /* What we make holds callbacks, and they hold us: the collector must see every reference. */
 static void free_object(PyObject *self, inquiry clear)
@@ -174,10 +113,7 @@ static int is_capturing(void)
     int captures = initialized ? PyObject_IsTrue(initialized) : -1;
     Py_XDECREF(initialized);
     if (captures < 1) return captures;
-    PyObject *answer = PyObject_CallNoArgs(capturing_fn);
-    captures = answer ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    return captures;
+    return truth_of(call(&is_capturing_stream));
 }
 
 /* ---------------------------------------------------------------- growing buffers */
@@ -239,63 +175,10 @@ static int find_exchange(PyObject *capsule)
     return 0;
 }
 
-/* A reference to what a dotted path leads to from torch, for as long as the process lives; NULL, and no
- * exception, where this torch has no such thing. */
-static PyObject *in_torch(const char *path)
-{
-    PyObject *found = PyImport_ImportModule("torch");
-    while (found && *path) {
-        char name[64];
-        size_t length = strcspn(path, ".");
-        PyOS_snprintf(name, sizeof name, "%.*s", (int)length, path);
-        PyObject *next = PyObject_GetAttrString(found, name);
-        Py_DECREF(found);
-        found = next;
-        path += length + (path[length] == '.');
-    }
-    if (!found) PyErr_Clear();
-    return found;
-}
-
-static void find_read_often(void)
-{
-    read_descriptor = (descrgetfunc)PyType_GetSlot(&PyGetSetDescr_Type, Py_tp_descr_get);
-    for (size_t i = 0; i < sizeof read_often / sizeof *read_often; i++) {
-        PyObject *found = in_torch(read_often[i].path);
-        if (found && Py_TYPE(found) == &PyGetSetDescr_Type) {
-            read_often[i].descriptor = found;
-            read_often[i].name = PyUnicode_InternFromString(strrchr(read_often[i].path, '.') + 1);
-        }
-    }
-}
-
-static int find_in_torch(void)
-{
-    find_read_often();
-    inference_fn = in_torch("is_inference_mode_enabled");
-    count_modes = in_torch("_C._len_torch_function_stack");
-    count_dispatch_modes = in_torch("_C._len_torch_dispatch_stack");
-    frame_callback = in_torch("_C._dynamo.eval_frame.get_eval_frame_callback");
-    cuda = in_torch("cuda");
-    capturing_fn = in_torch("cuda.is_current_stream_capturing");
-    mode_at = in_torch("_C._get_function_stack_at");
-    pop_mode = in_torch("_C._pop_torch_function_stack");
-    mode_enabled_fn = in_torch("_C._is_torch_function_mode_enabled");
-    is_wrapped_fn = in_torch("_C._functorch.is_functorch_wrapped_tensor");
-    push_mode = in_torch("_C._push_on_torch_function_stack");
-    stash_fn = in_torch("_C._stash_obj_in_tls");
-    stashed_fn = in_torch("_C._get_obj_in_tls");
-    is_stashed_fn = in_torch("_C._is_key_in_tls");
-    if (inference_fn && count_modes && count_dispatch_modes && cuda && capturing_fn && mode_at && pop_mode && mode_enabled_fn &&
-        push_mode && stash_fn && stashed_fn && is_stashed_fn)
-        return 0;
-    PyErr_SetString(PyExc_ImportError, "this torch lacks what the compiled core asks of it");
-    return -1;
-}
-
 static PyObject *core_setup(PyObject *module, PyObject *args)
 {
-    PyObject **places[] = {&tensor_type, &parameter_type, &strided, &task_id_fn, &sequence_fn, &grad_enabled_fn,
+    PyObject *task, *sequence, *enabled;
+    PyObject **places[] = {&tensor_type, &parameter_type, &strided, &task, &sequence, &enabled,
                            &hook_dict, &register_theirs, &disable_torch_function};
     enum { KNOWN = sizeof places / sizeof *places };
     PyObject *given[KNOWN], *codes, *capsule = Py_None;
@@ -304,7 +187,11 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
         return NULL;
     if (find_exchange(capsule) < 0) return NULL;
     for (int i = 0; i < KNOWN; i++) *places[i] = Py_NewRef(given[i]); /* for as long as the process lives */
+    know_function(&task_id, task);
+    know_function(&sequence_nr, sequence);
+    know_function(&grad_enabled, enabled);
     if (find_in_torch() < 0) return NULL;
+    has_refused = strided != in_torch("strided"); /* who would have none read is asked first */
     PyObject *dtype, *code;
     Py_ssize_t at = 0;
     n_dtypes = 0;
@@ -333,6 +220,8 @@ static PyMethodDef core_methods[] = {
     {"attach", core_attach, METH_VARARGS, "attach(state, book, fns, same, links, natures, leaves, begun, ended, wanted=b'')"},
     {"detach", core_detach, METH_VARARGS, "detach(state, dicts, fns): take a pass's probes out of them, and let go of its nodes."},
     {"let_go", core_let_go, METH_VARARGS, "let_go(fns): let go of the nodes of a walk that leads to no pass."},
+    {"enter_pass", core_enter_pass, METH_O, "enter_pass(number): have what runs from here on, engine included, belong to a pass, or None."},
+    {"pass_here", core_pass_here, METH_NOARGS, "The number of the pass that runs where the caller is, or None."},
     {"register_hook", (PyCFunction)(void (*)(void))register_hook, METH_FASTCALL, "Stands in for _HookMixin._register_hook."},
     {NULL},
 };
@@ -344,34 +233,20 @@ PyMODINIT_FUNC PyInit__core(void)
     if (!module) return NULL;
     choose_blocks();
     s_dtype = PyUnicode_InternFromString("dtype");
-    s_layout = PyUnicode_InternFromString("layout");
-    s_is_cpu = PyUnicode_InternFromString("is_cpu");
-    s_is_nested = PyUnicode_InternFromString("is_nested");
     s_stride = PyUnicode_InternFromString("stride");
-    s_data_ptr = PyUnicode_InternFromString("data_ptr");
-    s_is_neg = PyUnicode_InternFromString("is_neg");
-    s_is_conj = PyUnicode_InternFromString("is_conj");
     s_f_back = PyUnicode_InternFromString("f_back");
     s_f_lasti = PyUnicode_InternFromString("f_lasti");
     s_enter = PyUnicode_InternFromString("__enter__");
     s_exit = PyUnicode_InternFromString("__exit__");
-    s_cdata = PyUnicode_InternFromString("_cdata");
-    s_version = PyUnicode_InternFromString("_version");
-    s_grad = PyUnicode_InternFromString("grad");
-    s_grad_fn = PyUnicode_InternFromString("grad_fn");
-    s_output_nr = PyUnicode_InternFromString("output_nr");
-    s_requires_grad = PyUnicode_InternFromString("requires_grad");
-    s_retains_grad = PyUnicode_InternFromString("retains_grad");
-    s_is_leaf = PyUnicode_InternFromString("is_leaf");
     s_out = PyUnicode_InternFromString("out");
-    s_backward_hooks = PyUnicode_InternFromString("_backward_hooks");
-    s_accumulate_hooks = PyUnicode_InternFromString("_post_accumulate_grad_hooks");
     s_initialized = PyUnicode_InternFromString("_initialized");
     s_look = PyUnicode_InternFromString("look");
     s_take_over = PyUnicode_InternFromString("take_over");
+    s_inputs_text = PyUnicode_InternFromString("inputs_text");
+    s_backward = PyUnicode_InternFromString("backward");
+    s_grad = PyUnicode_InternFromString("grad");
     s_accumulate_grad = PyUnicode_InternFromString("accumulate_grad");
     s_tracer_pass = PyUnicode_InternFromString("tracer pass");
-    s_is_view = PyUnicode_InternFromString("_is_view");
     s_next_functions = PyUnicode_InternFromString("next_functions");
     s_sequence_nr = PyUnicode_InternFromString("_sequence_nr");
     s_input_metadata = PyUnicode_InternFromString("_input_metadata");

@@ -31,7 +31,7 @@ static Leaf *simple_cut(Mode *self, PyObject *args, PyObject *kwargs)
 /* Know that what is written through `x.data` counts as no version of `x`. */
 static int note_handle(Mode *self, PyObject *data)
 {
-    PyObject *handles = kept(self, KEPT_HANDLES), *address = call0(data, s_data_ptr), *oldest, *value;
+    PyObject *handles = kept(self, KEPT_HANDLES), *address = get(data, &t_data_ptr), *oldest, *value;
     int there = address ? PyObject_IsTrue(address) : -1;
     int known = there > 0 ? PyDict_Contains(handles, address) : there;
     Py_ssize_t at = 0;
@@ -123,12 +123,28 @@ static int pass_loss_on(Mode *self, Op *op, PyObject *args, PyObject *result)
 /* 0 grad, 1 no_grad, 2 inference, as GRAD_MODES has them; -1 with an exception. */
 static int grad_mode(void)
 {
-    PyObject *inference = PyObject_CallNoArgs(inference_fn), *enabled = PyObject_CallNoArgs(grad_enabled_fn);
+    PyObject *inference = call(&inference_enabled), *enabled = call(&grad_enabled);
     int mode = !inference || !enabled ? -1 : inference == Py_True ? 2 : enabled != Py_True;
     Py_XDECREF(inference);
     Py_XDECREF(enabled);
     return mode;
 }
+
+/* A frame of `forward` after its header, of what cuts one tensor and gives another: of each of the two its metadata,
+ * what made it, which leaf it is and its name. */
+#pragma pack(push, 1)
+typedef struct { uint32_t meta; uint64_t made_by; int64_t leaf; uint32_t name; } Listed;
+typedef struct {
+    uint32_t op, site, path;
+    uint64_t low, high;
+    uint8_t grad_mode;
+    uint32_t cut, region;
+    uint16_t names;
+    uint32_t name;
+    uint16_t inputs, outputs;
+    Listed input, output;
+} Cut;
+#pragma pack(pop)
 
 static int write_cut(Mode *self, Op *op, Leaf *leaf, PyObject *source, PyObject *result)
 {
@@ -136,31 +152,13 @@ static int write_cut(Mode *self, Op *op, Leaf *leaf, PyObject *source, PyObject 
     int mode = grad_mode(), thread = tape_thread(self->tape);
     uint64_t made_by = made_by_plain(self, source), seq = self->tape->seq + 1;
     if (site < 0 || mode < 0 || PyErr_Occurred() || keep_result(self, leaf, result, (uint32_t)site, seq) < 0) return -1;
+    Cut told = {op->id, (uint32_t)site, self->now[thread].path, 0, 0, (uint8_t)mode, op->how, 0, 1, leaf->name_id, 1, 1,
+                {leaf->meta_id, made_by, leaf->id, leaf->name_id}, {leaf->meta_id, seq, -1, 0}};
     Buffer *out = &self->tape->frames;
-    enum { FIXED = 29, CUT = 14, COUNTS = 4, TENSOR = 24, LENGTH = HEADER + FIXED + CUT + COUNTS + 2 * TENSOR };
-    if (reserve(out, LENGTH) < 0) return -1;
+    if (reserve(out, HEADER + sizeof told) < 0) return -1;
     self->tape->seq = seq;
-    put_header(out, LENGTH, KIND_FORWARD, thread, self->now[thread].pass, seq, clock_ns() - self->tape->origin);
-    uint32_t head[3] = {op->id, (uint32_t)site, self->now[thread].path};
-    uint64_t no_nodes[2] = {0, 0};
-    put(out, head, sizeof head);
-    put(out, no_nodes, sizeof no_nodes);
-    PUT(out, uint8_t, mode);
-    PUT(out, uint32_t, op->how); /* the cut: its kind, no region, one tensor */
-    PUT(out, uint32_t, 0);
-    PUT(out, uint16_t, 1);
-    PUT(out, uint32_t, leaf->name_id);
-    PUT(out, uint16_t, 1); /* one tensor in, one out: metadata, what made it, leaf, name */
-    PUT(out, uint16_t, 1);
-    PUT(out, uint32_t, leaf->meta_id);
-    PUT(out, uint64_t, made_by);
-    PUT(out, int64_t, leaf->id);
-    PUT(out, uint32_t, leaf->name_id);
-    PUT(out, uint32_t, leaf->meta_id);
-    PUT(out, uint64_t, seq);
-    PUT(out, int64_t, -1);
-    PUT(out, uint32_t, 0);
-    return 0;
+    put_header(out, HEADER + sizeof told, KIND_FORWARD, thread, self->now[thread].pass, seq, clock_ns() - self->tape->origin);
+    return put(out, &told, sizeof told);
 }
 
 /* Call `x.data` or `x.detach()` of a leaf, and enter that it cuts. */

@@ -6,22 +6,23 @@
  * for a pass while it runs here, Engine.take_over makes of it what Engine.before would have. */
 
 enum { PASS_BEGIN = 5, PASS_END = 6 }; /* kinds of frames */
-enum { LOOK_BYTES = 1 << 15, LOOK_PASSES = 256, LOOK_NS = 50000000 }; /* when to see whether a flush is due */
+enum { LOOK_PASSES = 256, LOOK_NS = 50000000 };
 enum { LEAVES_READ = 64 };
 enum { AWAY = 0, CHANGING = 1, RUNNING = 2 };
 
 typedef struct {
     PyObject_HEAD
     PyObject *function;
-    PyObject *engine;      /* Engine: before, after, claim, take_over, could_not_begin, ends, look */
+    PyObject *engine;      /* Engine: before, after, claim, take_over, could_not_record, inputs_text, look */
     Mode *mode;
     PyObject *graphs;      /* dict: structure -> Graph, the one used longest ago first */
-    PyObject *plain;       /* dict: structure -> (Graph, natures of its nodes), of those without user code */
+    PyObject *plain;       /* dict: structure -> (Graph, its number, what the writer has of its roots, natures of its nodes,
+                              whether all are on the CPU), of those without user code */
     PyObject *signatures;  /* dict of walks */
     PyObject *running;     /* dict of the passes that run the other way */
     PyObject *tasks;       /* dict: the engine's number for a run -> the pass, of these */
     RunCount *counter;
-    PyObject *acquire, *release; /* of the recorder's lock */
+    Function acquire, release; /* of the recorder's lock */
     PyObject *hooked;      /* tuple of dicts: what is known of hooks of tensors; all empty where there are none */
     PyObject *entry;       /* the code of the function through which PyTorch enters the engine */
     ModuleStack *stack;
@@ -31,8 +32,10 @@ typedef struct {
     int is_open;           /* whether a pass may run here at all */
     int is_compiling;      /* whether Dynamo may be looking at frames */
     uint32_t count;        /* passes so far */
+    Py_ssize_t look_bytes; /* when to see whether a flush is due: so many wait, or after LOOK_PASSES or LOOK_NS */
     int64_t next_look;
-    PyObject *ran;         /* list of the tuples of passes that ended here */
+    PyObject *last, *found; /* the structure of the last pass, if that ran here, and what `plain` has of it */
+    PyObject *ran, *had;   /* list of the tuples of passes that ended here, and of the graphs that they had */
     PyObject *walked;      /* what the walk found that a pass of this thread begins with the other way, or NULL */
     unsigned long walker;
     /* the pass that runs here */
@@ -41,14 +44,14 @@ typedef struct {
     int thread, retain;
     uint32_t site;
     int64_t begin;
-    const char *kind;
+    PyObject *kind;        /* borrowed */
     PassState *state;
     PyObject *graph, *natures, *walk, *leaves, *held, *probes, *seeds, *inputs;
     PyObject *live;        /* the LivePass it was made into, or NULL */
 } RunBackward;
 
 static PyObject *pass_state_type;
-static PyObject *s_look, *s_take_over, *s_accumulate_grad;
+static PyObject *s_look, *s_take_over, *s_accumulate_grad, *s_backward, *s_grad, *s_inputs_text;
 
 static int door_traverse(RunBackward *self, visitproc visit, void *arg)
 {
@@ -61,12 +64,15 @@ static int door_traverse(RunBackward *self, visitproc visit, void *arg)
     Py_VISIT(self->signatures);
     Py_VISIT(self->running);
     Py_VISIT(self->tasks);
-    Py_VISIT(self->acquire);
-    Py_VISIT(self->release);
+    Py_VISIT(self->acquire.object);
+    Py_VISIT(self->release.object);
     Py_VISIT(self->hooked);
     Py_VISIT((PyObject *)self->stack);
     Py_VISIT(self->meanwhile);
+    Py_VISIT(self->last);
+    Py_VISIT(self->found);
     Py_VISIT(self->ran);
+    Py_VISIT(self->had);
     Py_VISIT(self->walked);
     Py_VISIT((PyObject *)self->state);
     Py_VISIT(self->graph);
@@ -106,13 +112,16 @@ static int door_clear(RunBackward *self)
     Py_CLEAR(self->running);
     Py_CLEAR(self->tasks);
     Py_CLEAR(self->counter);
-    Py_CLEAR(self->acquire);
-    Py_CLEAR(self->release);
+    Py_CLEAR(self->acquire.object);
+    Py_CLEAR(self->release.object);
     Py_CLEAR(self->hooked);
     Py_CLEAR(self->entry);
     Py_CLEAR(self->stack);
     Py_CLEAR(self->meanwhile);
+    Py_CLEAR(self->last);
+    Py_CLEAR(self->found);
     Py_CLEAR(self->ran);
+    Py_CLEAR(self->had);
     Py_CLEAR(self->walked);
     return 0;
 }
@@ -122,16 +131,17 @@ static void door_dealloc(PyObject *self) { free_object(self, (inquiry)door_clear
 static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"function", "engine", "mode", "graphs", "plain", "signatures", "running", "tasks", "counter", "lock", "hooked",
-                            "entry", "stack", "meanwhile", "first_nr", "pid", "is_open", NULL};
+                            "entry", "stack", "meanwhile", "first_nr", "pid", "is_open", "look_bytes", NULL};
     PyObject *function, *engine, *mode, *graphs, *plain, *signatures, *running, *tasks, *counter, *lock, *hooked, *entry,
         *stack, *meanwhile;
     unsigned long long first_nr;
     long pid;
     int is_open;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!O!OOO!OOO!Klp", names, &function, &engine, &mode, &PyDict_Type,
+    Py_ssize_t look_bytes;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O!O!O!O!OOO!OOO!Klpn", names, &function, &engine, &mode, &PyDict_Type,
                                      &graphs, &PyDict_Type, &plain, &PyDict_Type, &signatures, &PyDict_Type, &running,
                                      &PyDict_Type, &tasks, &counter, &lock, &PyTuple_Type, &hooked, &entry, &stack, &PyDict_Type, &meanwhile,
-                                     &first_nr, &pid, &is_open))
+                                     &first_nr, &pid, &is_open, &look_bytes))
         return NULL;
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     RunBackward *self = (RunBackward *)make(type, 0);
@@ -145,8 +155,8 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->running = Py_NewRef(running);
     self->tasks = Py_NewRef(tasks);
     self->counter = (RunCount *)Py_NewRef(counter);
-    self->acquire = PyObject_GetAttrString(lock, "acquire");
-    self->release = PyObject_GetAttrString(lock, "release");
+    know_function(&self->acquire, PyObject_GetAttrString(lock, "acquire"));
+    know_function(&self->release, PyObject_GetAttrString(lock, "release"));
     self->hooked = Py_NewRef(hooked);
     self->entry = Py_NewRef(entry);
     self->stack = (ModuleStack *)Py_NewRef(stack);
@@ -154,14 +164,16 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->first_nr = first_nr;
     self->pid = pid;
     self->is_open = is_open;
+    self->look_bytes = look_bytes;
     self->ran = PyList_New(0);
-    if (!self->ran || !self->acquire || !self->release) Py_CLEAR(self);
+    self->had = PyList_New(0);
+    if (!self->ran || !self->had || !self->acquire.object || !self->release.object) Py_CLEAR(self);
     return (PyObject *)self;
 }
 
 static int call_method(PyObject *object, PyObject *name)
 {
-    PyObject *done = call0(object, name);
+    PyObject *done = PyObject_CallMethodObjArgs(object, name, NULL);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
@@ -187,20 +199,14 @@ static int read_asked(PyObject *args, PyObject *kwargs, Asked *asked)
            PyTuple_Size(asked->outputs) == PyTuple_Size(asked->seeds);
 }
 
-static int is_plain_tensor(PyObject *object)
-{
-    PyObject *type = (PyObject *)Py_TYPE(object);
-    return type == tensor_type || type == parameter_type;
-}
-
 /* [(node, output number)] of the outputs, as structure.root_edges has it; NULL where that is for Python. */
 static PyObject *roots_of(PyObject *outputs)
 {
     PyObject *roots = PyList_New(0);
     for (Py_ssize_t i = 0; roots && i < PyTuple_Size(outputs); i++) {
         PyObject *output = PyTuple_GetItem(outputs, i);
-        PyObject *fn = is_plain_tensor(output) ? get(output, s_grad_fn) : NULL;
-        PyObject *nr = fn && fn != Py_None ? get(output, s_output_nr) : NULL;
+        PyObject *fn = is_plain_tensor(output) ? get(output, &t_grad_fn) : NULL;
+        PyObject *nr = fn && fn != Py_None ? get(output, &t_output_nr) : NULL;
         PyObject *root = nr ? PyTuple_Pack(2, fn, nr) : NULL;
         if (!root || PyList_Append(roots, root) < 0) Py_CLEAR(roots);
         Py_XDECREF(fn);
@@ -232,11 +238,11 @@ static PyObject *names_of_inputs(Book *book, PyObject *inputs)
 static int is_plain_leaf(Tape *tape, PyObject *tensor, Leaf *leaf, int read)
 {
     if (!is_plain_tensor(tensor) || !leaf->names || leaf->data.used <= 1) return 0;
-    int is_leaf = ask(tensor, s_is_leaf, 0);
-    if (is_leaf == 1) is_leaf = ask(tensor, s_is_cpu, 0); /* another device would have to answer first */
+    int is_leaf = ask(tensor, &t_is_leaf);
+    if (is_leaf == 1) is_leaf = ask(tensor, &t_is_cpu); /* another device would have to answer first */
     if (is_leaf < 1) return is_leaf;
-    int hooked = ask(tensor, s_backward_hooks, 0);
-    if (!hooked) hooked = ask(tensor, s_accumulate_hooks, 0);
+    int hooked = ask(tensor, &t_backward_hooks);
+    if (!hooked) hooked = ask(tensor, &t_accumulate_hooks);
     if (hooked) return hooked < 0 ? -1 : 0;
     if (!read) return is_as_observed(leaf, tensor);
     Buffer found = {0};
@@ -270,19 +276,48 @@ static PyObject *plain_leaves(RunBackward *self, PyObject *variables, PyObject *
     return leaves;
 }
 
-/* Find the graph of a walk, where its passes need nothing of Python's; it is the one used last then. */
-static int find_plain_graph(RunBackward *self, PyObject *names)
+static int are_equal_bytes(PyObject *one, PyObject *other)
+{
+    Py_ssize_t size = PyBytes_Size(one);
+    return size == PyBytes_Size(other) && !memcmp(PyBytes_AsString(one), PyBytes_AsString(other), size);
+}
+
+/* Whether a walk and the names of its leaves are those of the last pass, which ran here. */
+static int is_last(RunBackward *self, PyObject *names)
+{
+    PyObject *last = self->last, *last_names = last ? PyTuple_GetItem(last, 3) : NULL;
+    int same = last && PyTuple_Size(names) == PyTuple_Size(last_names);
+    for (int i = 0; same && i < 3; i++) same = are_equal_bytes(PyTuple_GetItem(self->walk, 3 - i), PyTuple_GetItem(last, i));
+    for (Py_ssize_t i = 0; same && i < PyTuple_Size(names); i++) same = PyTuple_GetItem(names, i) == PyTuple_GetItem(last_names, i);
+    return same;
+}
+
+/* Look up the graph of a walk, and have it be the one used last. */
+static int look_up(RunBackward *self, PyObject *names)
 {
     PyObject *key = PyTuple_Pack(4, PyTuple_GetItem(self->walk, 3), PyTuple_GetItem(self->walk, 2),
                                  PyTuple_GetItem(self->walk, 1), names);
-    PyObject *found = key ? PyDict_GetItemWithError(self->plain, key) : NULL;
-    if (found) {
-        self->graph = Py_NewRef(PyTuple_GetItem(found, 0));
-        self->natures = Py_NewRef(PyTuple_GetItem(found, 1));
+    PyObject *found = key ? Py_XNewRef(PyDict_GetItemWithError(self->plain, key)) : NULL;
+    int is_there = found && PyDict_DelItem(self->graphs, key) == 0 &&
+                   PyDict_SetItem(self->graphs, key, PyTuple_GetItem(found, 0)) == 0;
+    Py_CLEAR(self->last);
+    Py_CLEAR(self->found);
+    if (is_there) {
+        self->last = Py_NewRef(key);
+        self->found = Py_NewRef(found);
     }
-    int is_last = found && PyDict_DelItem(self->graphs, key) == 0 && PyDict_SetItem(self->graphs, key, self->graph) == 0;
     Py_XDECREF(key);
-    return is_last;
+    Py_XDECREF(found);
+    return is_there;
+}
+
+/* Find the graph of a walk, where its passes need nothing of Python's. */
+static int find_plain_graph(RunBackward *self, PyObject *names)
+{
+    if (!is_last(self, names) && !look_up(self, names)) return 0;
+    self->graph = Py_NewRef(PyTuple_GetItem(self->found, 0));
+    self->natures = Py_NewRef(PyTuple_GetItem(self->found, 3));
+    return 1;
 }
 
 /* Whether all nodes were made since the recording began, so that no hook can be where nobody looks; and the
@@ -328,8 +363,8 @@ static int has_hooks(RunBackward *self)
 /* Whether modes of the user's would see what we ask of tensors, or Dynamo our callbacks. */
 static int is_watched(RunBackward *self)
 {
-    if (call_int(count_modes) || call_int(count_dispatch_modes)) return 1;
-    PyObject *callback = self->is_compiling ? PyObject_CallNoArgs(frame_callback) : Py_NewRef(Py_None);
+    if (number_in(call(&count_modes)) || number_in(call(&count_dispatch_modes))) return 1;
+    PyObject *callback = self->is_compiling ? call(&frame_callback) : Py_NewRef(Py_None);
     Py_XDECREF(callback);
     return callback != Py_None;
 }
@@ -377,7 +412,7 @@ static int claims_run(void *door, void *state, PyObject *task)
 static int attach_here(RunBackward *self)
 {
     PyObject *links = PyTuple_GetItem(self->walk, 2);
-    self->state = make_state((PyTypeObject *)pass_state_type, (PyObject *)self->mode->tape, self->count + 1, NULL,
+    self->state = make_state((PyTypeObject *)pass_state_type, (PyObject *)self->mode->tape, self->count + 1, s_tracer_pass, NULL,
                              self->mode->fault);
     if (!self->state) return -1;
     self->state->claims = claims_run;
@@ -409,6 +444,7 @@ static void drop_pass(RunBackward *self)
     PyErr_Fetch(&type, &value, &trace);
     if (self->state) detach_here(self);
     self->mode->now[self->thread].pass = 0;
+    if (runs_here()) in_thread.pass = 0;
     forget_pass(self);
     PyErr_Restore(type, value, trace);
 }
@@ -420,7 +456,7 @@ static PyObject *entries_of(Tape *tape, PyObject *tensors)
     for (Py_ssize_t i = 0; entries && i < PyTuple_Size(tensors); i++) {
         PyObject *tensor = PyTuple_GetItem(tensors, i), *entry = NULL;
         Buffer out = {0};
-        if (tensor == Py_None || (is_plain_tensor(tensor) && ask(tensor, s_is_cpu, 0) == 1))
+        if (tensor == Py_None || (is_plain_tensor(tensor) && ask(tensor, &t_is_cpu) == 1))
             entry = put_entry(tape, &out, tensor, 0) < 0 ? NULL : PyBytes_FromStringAndSize(out.data, out.used);
         free(out.data);
         if (entry) PyTuple_SetItem(entries, i, entry); else Py_CLEAR(entries);
@@ -489,12 +525,21 @@ static int begin_here(RunBackward *self, Asked *asked)
     self->count++;
     self->site = (uint32_t)site;
     self->retain = asked->retain;
-    self->kind = asked->accumulates ? "backward" : "grad";
+    self->kind = asked->accumulates ? s_backward : s_grad;
     self->ident = PyThread_get_thread_ident();
     self->thread = tape_thread(mode->tape);
     mode->now[self->thread].pass = self->state->id;
     self->begin = clock_ns() - mode->tape->origin;
-    if (put_bare(mode->tape, PASS_BEGIN, self->state->id) == 0 && enter_pass(self->state->id) == 0) {
+    if (PyTuple_Size(asked->seeds) == 1) {
+        self->state->seed = PyTuple_GetItem(asked->seeds, 0);
+        self->state->seed_entry = Py_NewRef(PyTuple_GetItem(self->seeds, 0));
+    }
+    int is_alone = PyTuple_GetItem(self->found, 4) == Py_True; /* no thread of a device's runs any of it */
+    if (is_alone) {
+        in_thread.thread = self->ident;
+        in_thread.pass = self->state->id;
+    }
+    if (put_bare(mode->tape, PASS_BEGIN, self->state->id) == 0 && (is_alone || enter_pass(self->state->id) == 0)) {
         run_enters(self->counter);
         return 1;
     }
@@ -504,12 +549,47 @@ static int begin_here(RunBackward *self, Asked *asked)
 
 /* ---------------------------------------------------------------- end */
 
-/* The pass that ran here, as Ran has it. */
+/* The seeds as the writer takes them: it has bytes looked at for an adapter. */
+static PyObject *seeds_together(PyObject *seeds)
+{
+    if (PyTuple_Size(seeds) == 1) return PyByteArray_FromObject(PyTuple_GetItem(seeds, 0));
+    PyObject *empty = PyByteArray_FromStringAndSize(NULL, 0);
+    PyObject *joined = empty ? PyObject_CallMethod(empty, "join", "(O)", seeds) : NULL;
+    Py_XDECREF(empty);
+    return joined;
+}
+
+/* The pass that ran here, as the writer takes it: see Ran in tracer/store/rows.py. */
 static PyObject *told_of(RunBackward *self, int64_t end)
 {
-    return Py_BuildValue("IOsIOiOiLLII", self->state->id, self->graph, self->kind, self->site, self->seeds, self->retain,
-                         self->inputs, self->thread, (long long)self->begin, (long long)end, self->state->node_count,
-                         self->state->leaf_count);
+    PassState *state = self->state;
+    PyObject *inputs = self->inputs == Py_None
+                           ? PyUnicode_FromStringAndSize("", 0)
+                           : PyObject_CallMethodObjArgs(self->engine, s_inputs_text, self->inputs, NULL);
+    PyObject *fields[] = {
+        PyLong_FromUnsignedLong(state->id), Py_NewRef(PyTuple_GetItem(self->found, 1)), Py_NewRef(self->kind),
+        PyLong_FromUnsignedLong(self->site), Py_NewRef(PyTuple_GetItem(self->found, 2)), seeds_together(self->seeds),
+        PyLong_FromLong(self->retain), inputs, PyLong_FromLong(self->thread), PyLong_FromLongLong(self->begin),
+        PyLong_FromLongLong(end), PyLong_FromUnsignedLong(state->node_count), PyLong_FromUnsignedLong(state->leaf_count)};
+    enum { FIELDS = sizeof fields / sizeof *fields };
+    PyObject *told = PyTuple_New(FIELDS);
+    for (int i = 0; i < FIELDS; i++) {
+        int failed = !fields[i];
+        if (told) PyTuple_SetItem(told, i, fields[i]); else Py_XDECREF(fields[i]);
+        if (failed) Py_CLEAR(told);
+    }
+    return told;
+}
+
+/* Have the pass that ran here told when what waits is written. */
+static int keep_told(RunBackward *self, int64_t end)
+{
+    PyObject *told = told_of(self, end);
+    Py_ssize_t had = PyList_Size(self->had);
+    int is_new = !had || PyList_GetItem(self->had, had - 1) != self->graph;
+    int failed = !told || PyList_Append(self->ran, told) < 0 || (is_new && PyList_Append(self->had, self->graph) < 0);
+    Py_XDECREF(told);
+    return failed ? -1 : 0;
 }
 
 static int settle_all(PassState *state)
@@ -536,12 +616,10 @@ static int end_here(RunBackward *self)
     detach_here(self);
     if (PyList_SetSlice(self->state->unsettled, 0, PyList_Size(self->state->unsettled), NULL) < 0) failed = 1;
     mode->now[self->thread].pass = 0;
-    PyObject *told = failed ? NULL : told_of(self, end);
-    failed = !told || put_bare(tape, PASS_END, self->state->id) < 0 || PyList_Append(self->ran, told) < 0;
-    Py_XDECREF(told);
+    failed = failed || put_bare(tape, PASS_END, self->state->id) < 0 || keep_told(self, end) < 0;
     forget_pass(self);
     if (!failed) round_ends(self);
-    if (failed || (tape->frames.used < LOOK_BYTES && PyList_Size(self->ran) < LOOK_PASSES && end < self->next_look))
+    if (failed || (tape->frames.used < self->look_bytes && PyList_Size(self->ran) < LOOK_PASSES && end < self->next_look))
         return failed ? -1 : 0;
     self->next_look = end + LOOK_NS;
     return call_method(self->engine, s_look);
@@ -571,7 +649,7 @@ static void release_lock(RunBackward *self)
 {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if (call_quietly(self->release) < 0) PyErr_Clear();
+    if (call_only(&self->release) < 0) PyErr_Clear();
     PyErr_Restore(type, value, trace);
 }
 
@@ -581,7 +659,7 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
     Asked asked;
     if (!may_run_here(self) || !read_asked(args, kwargs, &asked) || asked.create || is_capturing())
         return forget_fault() < 0 ? -2 : 0;
-    if (call_quietly(self->acquire) < 0) return -2;
+    if (call_only(&self->acquire) < 0) return -2;
     int here = 0;
     if (may_run_here(self)) { /* while it waited for the lock, another may have begun */
         self->stage = CHANGING;
@@ -593,16 +671,23 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
     return here;
 }
 
+static int leave_pass(void)
+{
+    if (!runs_here()) return enter_pass(0);
+    in_thread.pass = 0;
+    return 0;
+}
+
 /* End the pass that ran here, or the LivePass that it was made into; -1 only for the user's Ctrl-C. */
 static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
 {
-    if (call_quietly(self->acquire) < 0) return -1;
+    if (call_only(&self->acquire) < 0) return -1;
     int is_plain = !self->live && !error && !self->mode->paused && !self->state->open && !is_watched(self);
     int failed = 0;
     if (is_plain) {
         self->stage = CHANGING;
         self->counter->inside--;
-        failed = enter_pass(0) < 0 || end_here(self) < 0;
+        failed = leave_pass() < 0 || end_here(self) < 0;
         if (failed) drop_pass(self);
     } else {
         failed = !self->live && call_method(self->engine, s_take_over) < 0;
@@ -664,7 +749,7 @@ static PyObject *door_call(RunBackward *self, PyObject *args, PyObject *kwargs)
 static PyObject *door_begun(RunBackward *self, PyObject *unused)
 {
     if (self->stage != RUNNING || self->live) Py_RETURN_NONE;
-    return Py_BuildValue("(OOOOOOsIOiOikL)", self->state, self->graph, self->walk, self->leaves, self->held, self->probes,
+    return Py_BuildValue("(OOOOOOOIOiOikL)", self->state, self->graph, self->walk, self->leaves, self->held, self->probes,
                          self->kind, self->site, self->seeds, self->retain, self->inputs, self->thread, self->ident,
                          (long long)self->begin);
 }
@@ -676,7 +761,11 @@ static PyObject *door_becomes(RunBackward *self, PyObject *live)
     Py_RETURN_NONE;
 }
 
-static PyObject *door_next_id(RunBackward *self, PyObject *unused) { return PyLong_FromUnsignedLong(++self->count); }
+static PyObject *door_next_id(RunBackward *self, PyObject *unused)
+{
+    Py_CLEAR(self->last); /* another graph is the one used last */
+    return PyLong_FromUnsignedLong(++self->count);
+}
 
 static PyObject *door_take_walk(RunBackward *self, PyObject *unused)
 {
@@ -688,15 +777,19 @@ static PyObject *door_take_walk(RunBackward *self, PyObject *unused)
 
 static PyObject *door_take_ran(RunBackward *self, PyObject *unused)
 {
-    PyObject *empty = PyList_New(0), *ran = self->ran;
-    if (empty) self->ran = empty;
-    return empty ? ran : NULL;
+    PyObject *ran = PyList_New(0), *had = PyList_New(0), *taken = ran && had ? PyTuple_Pack(2, self->ran, self->had) : NULL;
+    if (!taken) { Py_XDECREF(ran); Py_XDECREF(had); return NULL; }
+    Py_DECREF(self->ran);
+    Py_DECREF(self->had);
+    self->ran = ran;
+    self->had = had;
+    return taken;
 }
 
 static PyObject *door_compiles(RunBackward *self, PyObject *unused)
 {
     self->is_compiling = 1;
-    if (!frame_callback) self->is_open = 0;
+    if (!frame_callback.object) self->is_open = 0;
     Py_RETURN_NONE;
 }
 
@@ -708,7 +801,7 @@ static PyMethodDef door_methods[] = {
     {"becomes", (PyCFunction)door_becomes, METH_O, "becomes(live): what the pass that runs here is from now on."},
     {"next_id", (PyCFunction)door_next_id, METH_NOARGS, "The number of the pass that begins."},
     {"take_walk", (PyCFunction)door_take_walk, METH_NOARGS, "What was found of the graph of the pass that begins, or None."},
-    {"take_ran", (PyCFunction)door_take_ran, METH_NOARGS, "The passes that ran here and have not been taken yet."},
+    {"take_ran", (PyCFunction)door_take_ran, METH_NOARGS, "(The passes that ran here and have not been taken yet, the graphs that they had)."},
     {"compiles", (PyCFunction)door_compiles, METH_NOARGS, "Code may be compiled from now on."},
     {NULL},
 };

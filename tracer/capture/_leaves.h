@@ -187,7 +187,7 @@ static PyObject *book_find(Book *self, PyObject *tensor)
 /* Remember whose `.grad` this tensor is, so that an in-place write to it is known for what it is. */
 static int follow_grad(Book *book, Leaf *leaf, PyObject *grad)
 {
-    PyObject *key = get(grad, s_cdata);
+    PyObject *key = get(grad, &t_cdata);
     if (!key) return -1;
     int failed = PyDict_SetItem(book->grads, key, (PyObject *)leaf);
     Py_DECREF(key);
@@ -203,10 +203,10 @@ static PyObject *book_follow_grads(Book *self, PyObject *unused)
         Leaf *leaf = (Leaf *)PyList_GetItem(leaves, i);
         PyObject *tensor = Py_XNewRef(PyWeakref_GetObject(leaf->ref)), *grad = NULL;
         /* of what is a leaf no more PyTorch warns to ask, unless it keeps its gradient all the same */
-        int has_grad = tensor && tensor != Py_None ? ask(tensor, s_is_leaf, 0) : 0;
+        int has_grad = tensor && tensor != Py_None ? ask(tensor, &t_is_leaf) : 0;
         if (has_grad < 0) { PyErr_Clear(); has_grad = 0; }
-        if (!has_grad && tensor && tensor != Py_None) has_grad = ask(tensor, s_retains_grad, 0);
-        if (has_grad == 1 && !(grad = get(tensor, s_grad))) has_grad = -1;
+        if (!has_grad && tensor && tensor != Py_None) has_grad = ask(tensor, &t_retains_grad);
+        if (has_grad == 1 && !(grad = get(tensor, &t_grad))) has_grad = -1;
         if (has_grad < 0 || (grad && grad != Py_None && follow_grad(self, leaf, grad) < 0)) Py_CLEAR(leaves);
         Py_XDECREF(grad);
         Py_XDECREF(tensor);
@@ -232,43 +232,42 @@ static int runs_own_code(PyObject *tensor)
 /* Whether writing to a tensor that is no leaf may write to a leaf or its `.grad` all the same. */
 static int may_concern(Book *book, PyObject *tensor)
 {
-    int found = ask(tensor, s_is_view, 1);
+    int found = ask(tensor, &t_is_view);
     if (found) return found;
     PyObject *key;
     found = runs_own_code(tensor);
     if (found < 0) return -1;
     if (!found) {
-        key = call0(tensor, s_data_ptr);
+        key = get(tensor, &t_data_ptr);
         if (!key) return -1;
         found = PyDict_Contains(book->aliases, key);
         Py_DECREF(key);
         if (found) return found;
     }
-    key = get(tensor, s_cdata);
+    key = get(tensor, &t_cdata);
     if (!key) return -1;
     found = PyDict_Contains(book->grads, key);
     Py_DECREF(key);
     return found;
 }
 
-/* Remember that the elements of a leaf are where this tensor has them. */
-static int follow_data(Book *book, Leaf *leaf, PyObject *tensor)
+/* Remember that the elements of a leaf are where it was last observed to have them. */
+static int follow_data(Book *book, Leaf *leaf)
 {
-    PyObject *key = call0(tensor, s_data_ptr);
-    int is_there = key ? PyObject_IsTrue(key) : -1;
-    if (is_there > 0) is_there = PyDict_SetItem(book->aliases, key, leaf->target);
+    PyObject *key = leaf->pointer ? PyLong_FromLongLong(leaf->pointer) : NULL;
+    int failed = leaf->pointer && (!key || PyDict_SetItem(book->aliases, key, leaf->target) < 0);
     Py_XDECREF(key);
-    return is_there;
+    return failed ? -1 : 0;
 }
 
 /* Version and address, as LeafState's mark; zeros where a tensor has none. */
 static void read_mark(PyObject *tensor, long long *version, long long *pointer)
 {
     *version = *pointer = 0;
-    PyObject *number = get(tensor, s_version);
+    PyObject *number = get(tensor, &t_version);
     if (number) *version = PyLong_AsLongLong(number);
     Py_XDECREF(number);
-    if (!PyErr_Occurred() && !runs_own_code(tensor)) *pointer = ask_int(tensor, s_data_ptr);
+    if (!PyErr_Occurred() && !runs_own_code(tensor)) *pointer = number_in(get(tensor, &t_data_ptr));
     if (PyErr_Occurred()) { PyErr_Clear(); *version = *pointer = 0; }
 }
 
@@ -306,7 +305,7 @@ static PyObject *book_states(Book *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O", &PyList_Type, &variables, &make)) Py_CLEAR(states);
     for (Py_ssize_t i = 0; states && i < PyList_Size(variables); i++) {
         PyObject *pair = PyList_GetItem(variables, i), *tensor = PyTuple_GetItem(pair, 1);
-        int is_leaf = ask(tensor, s_is_leaf, 0);
+        int is_leaf = ask(tensor, &t_is_leaf);
         if (is_leaf < 1) { PyErr_Clear(); continue; }
         PyObject *leaf = Py_XNewRef((PyObject *)find_leaf(self, tensor));
         if (!leaf && !PyErr_Occurred()) leaf = PyObject_CallFunctionObjArgs(make, tensor, NULL);
@@ -443,7 +442,7 @@ static int leaf_probe_begin(LeafProbe *self, PyObject *gradient)
     PassState *state = self->state;
     Tape *tape = state->tape;
     if (!gradient || (self->seq && leaf_probe_settle(self) < 0)) return -1;
-    PyObject *grad = get(self->tensor, s_grad);
+    PyObject *grad = get(self->tensor, &t_grad);
     if (!grad) return -1;
     int failed = read_again(tape, &self->before, grad, self->leaf->meta) < 0;
     Py_DECREF(grad);
@@ -469,7 +468,7 @@ static int leaf_probe_settle(LeafProbe *self)
     Tape *tape = self->state->tape;
     uint64_t seq = self->seq;
     self->seq = 0;
-    PyObject *grad = get(self->tensor, s_grad);
+    PyObject *grad = get(self->tensor, &t_grad);
     if (!grad) return -1;
     int was_none = self->before.data[0] == ENTRY_NONE;
     int is_none = grad == Py_None; /* the gradient was undefined, the leaf frozen, or a hook further on raised */

@@ -58,7 +58,7 @@ static int flows_from(PyObject *objects, int depth)
         PyObject *object = is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i);
         PyObject *type = (PyObject *)Py_TYPE(object);
         int flows = 0;
-        if (type == tensor_type || type == parameter_type) flows = ask(object, s_requires_grad, 0);
+        if (type == tensor_type || type == parameter_type) flows = ask(object, &t_requires_grad);
         else if (PyTuple_CheckExact(object) || PyList_CheckExact(object)) flows = depth ? flows_from(object, depth - 1) : -1;
         else if (object != Py_None && !PyLong_Check(object) && !PyFloat_Check(object) && is_tensor(object)) flows = -1;
         if (flows) return flows;
@@ -72,7 +72,7 @@ enum { MAY_MAKE = 1, NOTHING_FLOWS = 0, GRADIENTS_OFF = 2 };
 
 static int are_gradients_on(void)
 {
-    PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
+    PyObject *enabled = call(&grad_enabled);
     Py_XDECREF(enabled);
     return enabled ? enabled == Py_True : -1;
 }
@@ -177,7 +177,7 @@ static PyObject *run_recorded(Mode *self, Op *op, PyObject *function, PyObject *
     int64_t begin = clock_ns();
     int foreseen = foresee(op, args, kwargs);
     if (foreseen < 0) { PyErr_Clear(); foreseen = MAY_MAKE; }
-    long long low = foreseen == MAY_MAKE ? call_int(sequence_fn) : 0;
+    long long low = foreseen == MAY_MAKE ? number_in(call(&sequence_nr)) : 0;
     if (low < 0) PyErr_Clear();
     Leaf *leaf = NULL;
     int is_cut = op->action >= CUT_DATA, simple = 0;
@@ -190,7 +190,7 @@ static PyObject *run_recorded(Mode *self, Op *op, PyObject *function, PyObject *
                        : op->before && simple != 1 ? call_around(function, op->before, op->after, args, kwargs)
                                                    : PyObject_Call(function, args, kwargs);
     if (!result || self->paused || result == Py_NotImplemented) return result;
-    long long high = foreseen == MAY_MAKE ? call_int(sequence_fn) : 0;
+    long long high = foreseen == MAY_MAKE ? number_in(call(&sequence_nr)) : 0;
     int failed = high < 0;
     if (simple == 1 && op->action == WRITE && !leaf) { /* call_write notes that of a leaf */
         PyObject *guard = quiet_for_plain();

@@ -3,8 +3,6 @@
  * Where our mode is the topmost and watches before and after, or is not the topmost and was not left off for
  * later, what the two callbacks would do is done here. */
 
-static PyObject *mode_at, *pop_mode, *push_mode;
-
 typedef struct { Around around; Mode *mode; PyObject *taken_off; } Modeless;
 
 static int modeless_traverse(Modeless *self, visitproc visit, void *arg)
@@ -36,28 +34,18 @@ static PyObject *modeless_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
-/* Whether the mode is the topmost of the thread; -1 with an exception. */
-static int is_topmost(Mode *mode)
-{
-    long long depth = call_int(count_modes);
-    if (depth < 1) return (int)depth;
-    PyObject *at = PyLong_FromLongLong(depth - 1);
-    PyObject *top = at ? PyObject_CallFunctionObjArgs(mode_at, at, NULL) : NULL;
-    Py_XDECREF(at);
-    Py_XDECREF(top);
-    return top ? top == (PyObject *)mode : -1;
-}
-
 static int watches(Modeless *self) { return !self->mode->paused && !PyDict_Size(self->taken_off); }
 
 /* Take the mode off: 1, or 0 where it is not the topmost; -1 with an exception, and it stays on. */
 static int take_off(Mode *mode)
 {
-    int taken = is_topmost(mode);
-    if (taken < 1) return taken;
-    PyObject *popped = PyObject_CallNoArgs(pop_mode);
-    Py_XDECREF(popped);
-    return popped ? 1 : -1;
+    long long modes = number_in(call(&count_modes));
+    PyObject *top = modes > 0 ? call(&pop_mode) : NULL;
+    int taken = top == (PyObject *)mode;
+    PyObject *back = top && !taken ? call1(&push_mode, top) : Py_NewRef(Py_None);
+    Py_XDECREF(top);
+    Py_XDECREF(back);
+    return modes < 0 || (modes && !top) || !back ? -1 : taken;
 }
 
 /* What `after` does where it need not look further. */
@@ -65,7 +53,7 @@ static int put_back(Modeless *self, int taken, PyObject *result, PyObject *error
 {
     PyObject *done;
     if (!watches(self)) done = PyObject_CallFunction(self->around.after, "OOO", taken ? Py_True : Py_False, result, error);
-    else if (taken) done = PyObject_CallFunctionObjArgs(push_mode, (PyObject *)self->mode, NULL);
+    else if (taken) done = call1(&push_mode, (PyObject *)self->mode);
     else return 0;
     Py_XDECREF(done);
     if (done) return 0;

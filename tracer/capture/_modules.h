@@ -182,7 +182,7 @@ static ModulePath *find_path(ModuleStack *self, Running *running, PyObject *modu
 /* A new reference to what stands for one call more of a path. */
 static ModuleCall *next_call(ModuleStack *self, ModulePath *path, ModuleCall *caller)
 {
-    PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
+    PyObject *enabled = call(&grad_enabled);
     if (!enabled) return NULL;
     uint32_t *count = &path->counts[enabled != Py_True];
     Py_DECREF(enabled);

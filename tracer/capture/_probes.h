@@ -19,6 +19,7 @@ typedef struct {
     Buffer spare;          /* and room */
     PyObject *unsettled;   /* list of LeafProbes that have run and are not written yet */
     PyObject *made;        /* made(node, low, high): a node made these nodes; None where none can be made */
+    PyObject *seed, *seed_entry; /* the only one, borrowed, and what it was read to hold; NULL where that is not known */
 } PassState;
 
 /* What is known of a node while it runs: few do at a time, and a pass has a probe for each there is. */
@@ -36,7 +37,7 @@ typedef struct Run {
 static void free_run(Run *run)
 {
     if (run) free(run->received.data);
-    free(run);
+    PyMem_Free(run);
 }
 
 static int state_traverse(PassState *self, visitproc visit, void *arg)
@@ -58,6 +59,7 @@ static int state_clear(PassState *self)
     Py_CLEAR(self->key);
     Py_CLEAR(self->unsettled);
     Py_CLEAR(self->made);
+    Py_CLEAR(self->seed_entry);
     return 0;
 }
 
@@ -68,7 +70,8 @@ static void state_dealloc(PassState *self)
     free_object((PyObject *)self, (inquiry)state_clear);
 }
 
-static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, PyObject *claim, PyObject *fault)
+/* `key` is NULL where another pass may be on the same nodes at the time. */
+static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, PyObject *key, PyObject *claim, PyObject *fault)
 {
     allocfunc make = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PassState *self = (PassState *)make(type, 0);
@@ -78,7 +81,7 @@ static PassState *make_state(PyTypeObject *type, PyObject *tape, uint32_t id, Py
     self->fault = Py_NewRef(fault);
     self->id = id;
     self->task = -1;
-    self->key = PyUnicode_FromFormat("tracer pass %u", id); /* tables whose keys are strings are smaller */
+    self->key = key ? Py_NewRef(key) : PyUnicode_FromFormat("tracer pass %u", id); /* tables whose keys are strings are smaller */
     self->unsettled = PyList_New(0);
     if (!self->key || !self->unsettled) Py_CLEAR(self);
     return self;
@@ -90,7 +93,7 @@ static PyObject *state_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *tape, *claim, *fault;
     unsigned int id;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIOO", names, &tape, &id, &claim, &fault)) return NULL;
-    return (PyObject *)make_state(type, tape, id, claim, fault);
+    return (PyObject *)make_state(type, tape, id, NULL, claim, fault);
 }
 
 static PyMemberDef state_members[] = {
@@ -135,7 +138,7 @@ static int claim_run(PassState *state, long long task)
 static int is_ours(PassState *state)
 {
     if (state->closed) return 0;
-    long long task = call_int(task_id_fn);
+    long long task = number_in(call(&task_id));
     if (task == -1) return PyErr_Occurred() ? -1 : 0; /* no engine runs */
     if (state->task == task) return 1;
     if (state->task != -1) return 0;
@@ -172,7 +175,7 @@ typedef struct { int holders; Buffer entry; } Sent;
 
 static Sent *make_sent(void)
 {
-    Sent *sent = calloc(1, sizeof *sent);
+    Sent *sent = PyMem_Calloc(1, sizeof *sent);
     if (sent) sent->holders = 1;
     else PyErr_NoMemory();
     return sent;
@@ -184,7 +187,7 @@ static void let_go_of_sent(Sent *sent)
 {
     if (!sent || --sent->holders) return;
     free(sent->entry.data);
-    free(sent);
+    PyMem_Free(sent);
 }
 
 /* A slot, and who wants the entry of its gradient. */
@@ -210,7 +213,7 @@ static Run *begin_run(NodeProbe *self)
 {
     PassState *state = self->state;
     if (!self->run) {
-        self->run = state->idle ? state->idle : calloc(1, sizeof *self->run);
+        self->run = state->idle ? state->idle : PyMem_Calloc(1, sizeof *self->run);
         state->idle = NULL;
     }
     if (!self->run) { PyErr_NoMemory(); return NULL; }
@@ -328,12 +331,15 @@ static int put_gradient(NodeProbe *self, Buffer *out, PyObject *gradient, int is
     return put_entry(tape, out, gradient, meta);
 }
 
+/* Whether this is the seed as it was read: nothing has run since. */
+static int is_seed(PassState *state, PyObject *gradient) { return gradient == state->seed && state->seed_entry && !state->order; }
+
 static int makes_nodes(PassState *state) { return state->made && state->made != Py_None; }
 
 /* A node that makes nodes, as with create_graph: tell which, by their sequence numbers. */
 static int tell_made(NodeProbe *self)
 {
-    long long high = call_int(sequence_fn);
+    long long high = number_in(call(&sequence_nr));
     if (high == -1) return -1;
     if (high == self->run->low) return 0;
     PyObject *done = PyObject_CallFunction(self->state->made, "ILL", self->node, self->run->low, high);
@@ -355,6 +361,8 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
         PyObject *gradient = PyTuple_GetItem(gradients, i);
         if (i < known && same[i] && gradient != Py_None) {
             PUT(&run->received, uint8_t, ENTRY_SAME);
+        } else if (self->reuse && is_seed(state, gradient)) {
+            if (put(&run->received, PyBytes_AsString(state->seed_entry), PyBytes_Size(state->seed_entry)) < 0) return -1;
         } else if (put_gradient(self, &run->received, gradient, self->reuse) < 0) {
             return -1;
         }
@@ -363,7 +371,7 @@ static int probe_begin(NodeProbe *self, PyObject *gradients)
     run->seq = ++tape->seq;
     run->order = ++state->order;
     state->node_count++;
-    if (makes_nodes(state) && (run->low = call_int(sequence_fn)) == -1) return -1;
+    if (makes_nodes(state) && (run->low = number_in(call(&sequence_nr))) == -1) return -1;
     run->begin = clock_ns();
     return self->begun ? call_quietly(self->begun) : 0;
 }
@@ -374,14 +382,12 @@ static int probe_write(NodeProbe *self, int64_t end, uint32_t n_returned, Buffer
     Run *run = self->run;
     Buffer *out = &tape->frames;
     Py_ssize_t start = out->used;
-    uint32_t length = (uint32_t)(HEADER + 24 + run->received.used + (returned ? returned->used : 0));
+    struct { uint32_t node, order; int64_t end; uint32_t n_received, n_returned; } told = {
+        self->node, run->order, end, run->n_received, n_returned};
+    uint32_t length = (uint32_t)(HEADER + sizeof told + run->received.used + (returned ? returned->used : 0));
     if (reserve(out, length) < 0) return -1;
     put_header(out, length, KIND_NODE, tape_thread(tape), self->state->id, run->seq, run->begin - tape->origin);
-    PUT(out, uint32_t, self->node);
-    PUT(out, uint32_t, run->order);
-    PUT(out, int64_t, end);
-    PUT(out, uint32_t, run->n_received);
-    PUT(out, uint32_t, n_returned);
+    put(out, &told, sizeof told);
     put(out, run->received.data, run->received.used);
     if (returned) put(out, returned->data, returned->used);
     if (out->used - start != length) { PyErr_SetString(PyExc_SystemError, "frame length"); return -1; }

@@ -1,4 +1,4 @@
-/* RunCount: how many runs of the engine were entered through Python, and where Python says so to whom.
+/* RunCount: how many runs of the engine were entered through Python; and which pass runs where the caller is.
  * Included by _core.c. */
 
 typedef struct {
@@ -8,7 +8,6 @@ typedef struct {
     long long entered_by_first;
 } RunCount;
 
-static PyObject *stash_fn, *stashed_fn, *is_stashed_fn; /* what goes along into the engine's threads */
 static PyObject *s_tracer_pass;
 
 static void run_enters(RunCount *self)
@@ -80,26 +79,42 @@ static PyType_Slot count_slots[] = {
 };
 static PyType_Spec count_spec = {"tracer.capture._core.RunCount", sizeof(RunCount), 0, Py_TPFLAGS_DEFAULT, count_slots};
 
-/* Have what runs from here on, engine included, belong to a pass, or with 0 to none; as pass_here.py has it. */
+/* The pass that runs in a thread which alone runs its nodes: it goes along nowhere, and PyTorch need not be told. */
+static struct { unsigned long thread; uint32_t pass; } in_thread;
+
+static int runs_here(void) { return in_thread.pass && in_thread.thread == PyThread_get_thread_ident(); }
+
+/* Have what runs from here on, engine included, belong to a pass, or to none. The engine takes the state of the
+ * thread that enters it along to every thread in which it runs a node, with what PyTorch lets Python put there. */
+static PyObject *core_enter_pass(PyObject *module, PyObject *number)
+{
+    if (runs_here()) in_thread.pass = 0;
+    PyObject *both[] = {s_tracer_pass, number};
+    return call_with(&stash, both, 2);
+}
+
 static int enter_pass(uint32_t pass)
 {
     PyObject *number = pass ? PyLong_FromUnsignedLong(pass) : Py_NewRef(Py_None);
-    PyObject *done = number ? PyObject_CallFunctionObjArgs(stash_fn, s_tracer_pass, number, NULL) : NULL;
+    PyObject *done = number ? core_enter_pass(NULL, number) : NULL;
     Py_XDECREF(number);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }
 
-/* Whether a pass runs where the caller is; -1 with an exception. */
+/* The pass that runs where the caller is: in its thread, or a device's of the engine; None outside of any. */
+static PyObject *core_pass_here(PyObject *module, PyObject *unused)
+{
+    if (runs_here()) return PyLong_FromUnsignedLong(in_thread.pass);
+    int is_set = truth_of(call1(&is_stashed, s_tracer_pass));
+    return is_set < 0 ? NULL : is_set ? call1(&stashed, s_tracer_pass) : Py_NewRef(Py_None);
+}
+
+/* Whether this pass does; -1 with an exception. */
 static int is_pass_here(uint32_t pass)
 {
-    PyObject *found = PyObject_CallFunctionObjArgs(is_stashed_fn, s_tracer_pass, NULL);
-    int is_set = found ? PyObject_IsTrue(found) : -1;
+    PyObject *found = core_pass_here(NULL, NULL);
+    unsigned long number = !found || found == Py_None ? 0 : PyLong_AsUnsignedLong(found);
     Py_XDECREF(found);
-    if (is_set < 1) return is_set;
-    found = PyObject_CallFunctionObjArgs(stashed_fn, s_tracer_pass, NULL);
-    if (!found) return -1;
-    unsigned long number = found == Py_None ? 0 : PyLong_AsUnsignedLong(found);
-    Py_DECREF(found);
     return PyErr_Occurred() ? -1 : number == pass;
 }

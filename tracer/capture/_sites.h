@@ -108,6 +108,12 @@ enum { MADE_MOST = 1 << 18, NESTED_MOST = 16, RAN_MOST = 10000, MOST_OPS = 1 << 
 typedef struct { uint64_t seq; long long pointer, version; uint32_t how, site; } Written;
 enum { WRITTEN_MOST = 1 << 12 };
 
+/* What was numbered of late, where it is found without making an object of it: shapes, and what makes two nodes
+ * alike (`shape` is that of the single input). */
+enum { RECENT = 256, RECENT_DIMENSIONS = 4 };
+typedef struct { int64_t sizes[RECENT_DIMENSIONS]; int32_t code, ndim; uint32_t number; } Shape;
+typedef struct { PyObject *type; uint32_t shape, site, op, module, number; } Signature;
+
 typedef struct {
     PyObject_HEAD
     Tape *tape;
@@ -122,6 +128,10 @@ typedef struct {
     PyObject *fault;
     Book *book;
     PyObject *shapes;      /* dict: code and shape, as bytes -> number from 1 */
+    Shape recent_shapes[RECENT];
+    PyObject *signatures;  /* dict: as the walks have it; how many it held after the last, and its numbers */
+    Py_ssize_t n_signatures;
+    Signature recent_signatures[RECENT];
     PyObject *metas;       /* dict: metadata of a node's inputs -> the same, as all such nodes have it */
     PyObject *kept;        /* what is known of results that lost their history: KEPT_... */
     uint32_t stepping;     /* while an optimizer steps: its name, as a string id */
@@ -155,6 +165,7 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
     Py_VISIT(self->plain);
     Py_VISIT(self->fault);
     Py_VISIT(self->shapes);
+    Py_VISIT(self->signatures);
     Py_VISIT(self->metas);
     return 0;
 }
@@ -162,6 +173,7 @@ static int mode_traverse(Mode *self, visitproc visit, void *arg)
 static int mode_clear(Mode *self)
 {
     Py_CLEAR(self->shapes);
+    Py_CLEAR(self->signatures);
     Py_CLEAR(self->metas);
     Py_CLEAR(self->tape);
     Py_CLEAR(self->book);
@@ -217,11 +229,16 @@ static uint32_t count_call(Mode *self, Place *place)
 
 static int lasti_of(PyObject *frame, int32_t *lasti)
 {
-    PyObject *last = PyObject_GetAttr(frame, s_f_lasti);
-    if (!last) return -1;
-    *lasti = (int32_t)PyLong_AsLong(last);
-    Py_DECREF(last);
-    return 0;
+    static PyObject *descriptor;
+    static descrgetfunc read;
+    if (!descriptor) {
+        descriptor = PyObject_GetAttr((PyObject *)Py_TYPE(frame), s_f_lasti);
+        if (!descriptor) return -1;
+        read = (descrgetfunc)PyType_GetSlot(Py_TYPE(descriptor), Py_tp_descr_get);
+    }
+    long long last = number_in(read(descriptor, frame, (PyObject *)Py_TYPE(frame)));
+    *lasti = (int32_t)last;
+    return last == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
 /* A site runs for the first time as often as this in a round: its loops stand where they first did. */
@@ -334,10 +351,25 @@ static int log_made(Mode *self, int thread, Made made)
     return 0;
 }
 
-/* A number for a shape and the code of a dtype; 0 where there are too many. */
-static uint32_t number_of_shape(Mode *self, int code, int64_t *shape, int ndim)
+static uint32_t mixed(uint32_t hash, uint64_t value) { return (hash ^ (uint32_t)value ^ (uint32_t)(value >> 32)) * 2654435761u; }
+
+/* Where a shape of few dimensions is, if it was numbered of late, and belongs. */
+static Shape *recent_shape(Mode *self, int code, const int64_t *sizes, int ndim)
 {
-    if (ndim >= MOST_DIMENSIONS) return 0;
+    uint32_t hash = mixed(mixed(17, (uint64_t)code), (uint64_t)ndim);
+    for (int d = 0; d < ndim; d++) hash = mixed(hash, (uint64_t)sizes[d]);
+    return &self->recent_shapes[(hash >> 16) % RECENT];
+}
+
+static int is_shape(const Shape *shape, int code, const int64_t *sizes, int ndim)
+{
+    int same = shape->number && shape->code == code && shape->ndim == ndim;
+    for (int d = 0; same && d < ndim; d++) same = shape->sizes[d] == sizes[d];
+    return same;
+}
+
+static uint32_t find_shape(Mode *self, int code, int64_t *shape, int ndim)
+{
     shape[ndim] = code;
     PyObject *key = PyBytes_FromStringAndSize((const char *)shape, (ndim + 1) * sizeof *shape);
     PyObject *known = key ? Py_XNewRef(PyDict_GetItemWithError(self->shapes, key)) : NULL;
@@ -352,16 +384,36 @@ static uint32_t number_of_shape(Mode *self, int code, int64_t *shape, int ndim)
     return number;
 }
 
+/* A number for a shape, with room for one size more, and the code of a dtype; 0 where there are too many. */
+static uint32_t number_of_shape(Mode *self, int code, int64_t *shape, int ndim)
+{
+    if (ndim >= MOST_DIMENSIONS) return 0;
+    if (ndim > RECENT_DIMENSIONS) return find_shape(self, code, shape, ndim);
+    Shape *recent = recent_shape(self, code, shape, ndim);
+    if (!is_shape(recent, code, shape, ndim)) {
+        memcpy(recent->sizes, shape, ndim * sizeof *shape);
+        recent->code = code;
+        recent->ndim = ndim;
+        recent->number = find_shape(self, code, shape, ndim);
+    }
+    return recent->number;
+}
+
 /* That of a tensor; 0 too where they are not seen at once. */
 static uint32_t shape_of(Mode *self, PyObject *tensor)
 {
     View view;
-    PyObject *guard = exchange ? quiet_for_plain() : NULL;
-    int is_seen = guard && find_elements(tensor, &view);
+    PyObject *guard = exchange && has_refused ? quiet_for_plain() : Py_NewRef(Py_None); /* for what is asked first then */
+    int is_seen = exchange && guard && find_elements(tensor, &view);
     loud(guard);
     if (PyErr_Occurred()) PyErr_Clear();
     return is_seen ? number_of_shape(self, view.code, view.shape, view.ndim) : 0;
 }
+
+/* A frame of `forward` after its header, before what tensors it lists: their graph has those of what made nodes. */
+#pragma pack(push, 1)
+typedef struct { uint32_t op, site, path; uint64_t low, high; uint8_t grad_mode; uint32_t cut; uint16_t inputs, outputs; } Forward;
+#pragma pack(pop)
 
 static int log_forward(Mode *self, uint32_t op, long long low, long long high, uint64_t seq, int64_t begin, uint32_t shape)
 {
@@ -372,18 +424,10 @@ static int log_forward(Mode *self, uint32_t op, long long low, long long high, u
     int thread = tape_thread(tape);
     if (high > low && log_made(self, thread, (Made){low, seq, (uint32_t)(high - low), (uint32_t)site, op, self->now[thread].module, call, shape}) < 0) return -1;
     Buffer *out = &tape->frames;
-    if (reserve(out, HEADER + 64) < 0) return -1;
-    put_header(out, HEADER + 37, KIND_FORWARD, thread, self->now[thread].pass, seq, begin - tape->origin);
-    PUT(out, uint32_t, op);
-    PUT(out, uint32_t, site);
-    PUT(out, uint32_t, self->now[thread].path);
-    PUT(out, uint64_t, low);
-    PUT(out, uint64_t, high);
-    PUT(out, uint8_t, 0);  /* grad mode: grad */
-    PUT(out, uint32_t, 0); /* no cut */
-    PUT(out, uint16_t, 0); /* no inputs, no outputs listed: the graph has them */
-    PUT(out, uint16_t, 0);
-    return 0;
+    Forward told = {op, (uint32_t)site, self->now[thread].path, (uint64_t)low, (uint64_t)high, 0, 0, 0, 0};
+    if (reserve(out, HEADER + sizeof told) < 0) return -1;
+    put_header(out, HEADER + sizeof told, KIND_FORWARD, thread, self->now[thread].pass, seq, begin - tape->origin);
+    return put(out, &told, sizeof told);
 }
 
 /* An operation that ran inside another one began later: the last to begin is asked first. */

@@ -73,17 +73,16 @@ static int tape_thread(Tape *self)
     return slot;
 }
 
+#pragma pack(push, 1)
+typedef struct { uint32_t length; uint8_t kind, flags; uint16_t thread; uint32_t pass; uint64_t seq; int64_t t_ns; } Header;
+#pragma pack(pop)
+enum { HEADER = sizeof(Header) };
+
 static int put_header(Buffer *out, uint32_t length, int kind, int thread, uint32_t pass, uint64_t seq,
                       int64_t t_ns)
 {
-    PUT(out, uint32_t, length);
-    PUT(out, uint8_t, kind);
-    PUT(out, uint8_t, 0);
-    PUT(out, uint16_t, thread);
-    PUT(out, uint32_t, pass);
-    PUT(out, uint64_t, seq);
-    PUT(out, int64_t, t_ns);
-    return 0;
+    Header header = {length, (uint8_t)kind, 0, (uint16_t)thread, pass, seq, t_ns};
+    return put(out, &header, sizeof header);
 }
 
 static PyObject *tape_now(Tape *self, PyObject *unused)
@@ -146,17 +145,15 @@ static PyObject *tape_take(Tape *self, PyObject *unused)
 static PyObject *tape_span(const Buffer *frames)
 {
     uint64_t first_seq = 0, last_seq = 0, kinds = 0;
-    uint32_t first_pass = 0, last_pass = 0, events = 0, length;
-    for (Py_ssize_t at = 0; at + HEADER <= frames->used; at += length) {
-        uint64_t seq;
-        uint32_t pass;
-        const char *frame = frames->data + at;
-        memcpy(&length, frame, sizeof length);
-        memcpy(&pass, frame + 8, sizeof pass);
-        memcpy(&seq, frame + 12, sizeof seq);
-        if (length < HEADER) { PyErr_SetString(PyExc_ValueError, "not whole frames"); return NULL; }
+    uint32_t first_pass = 0, last_pass = 0, events = 0;
+    Header header;
+    for (Py_ssize_t at = 0; at + HEADER <= frames->used; at += header.length) {
+        memcpy(&header, frames->data + at, sizeof header);
+        if (header.length < HEADER) { PyErr_SetString(PyExc_ValueError, "not whole frames"); return NULL; }
+        uint64_t seq = header.seq;
+        uint32_t pass = header.pass;
         events++;
-        kinds |= (uint64_t)1 << (frame[4] & 63);
+        kinds |= (uint64_t)1 << (header.kind & 63);
         if (seq < first_seq || !first_seq) first_seq = seq;
         if (seq > last_seq) last_seq = seq;
         if (pass && (pass < first_pass || !first_pass)) first_pass = pass;
@@ -238,7 +235,7 @@ static PyObject *quiet(void)
 {
     PyObject *guard = PyObject_CallNoArgs(disable_torch_function);
     if (!guard) return NULL;
-    PyObject *entered = call0(guard, s_enter);
+    PyObject *entered = PyObject_CallMethodObjArgs(guard, s_enter, NULL);
     if (!entered) Py_CLEAR(guard);
     Py_XDECREF(entered);
     return guard;
@@ -247,7 +244,7 @@ static PyObject *quiet(void)
 /* As `quiet`, for what is asked of tensors as PyTorch makes them: nobody hears it where there is no mode. */
 static PyObject *quiet_for_plain(void)
 {
-    long long modes = call_int(count_modes);
+    long long modes = number_in(call(&count_modes));
     if (modes > 0) return quiet();
     return modes < 0 ? NULL : Py_NewRef(Py_None);
 }

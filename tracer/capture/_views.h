@@ -38,15 +38,22 @@ static int code_of(const Borrowed *borrowed)
     }
 }
 
+static int is_strided(PyObject *tensor)
+{
+    PyObject *layout = get(tensor, &t_layout);
+    Py_XDECREF(layout);
+    return layout == strided;
+}
+
 /* Whether torch has ever refused to lend a tensor. That costs a millisecond: from then on is asked first what it
- * refuses, tensors of no memory (meta) and those that stand for others within `torch.func`. */
+ * refuses, tensors of no memory (meta), without strides (sparse), and those that stand for others within
+ * `torch.func`. */
 static int has_refused;
-static PyObject *is_wrapped_fn; /* NULL where this torch has no such thing */
 
 static int would_refuse(PyObject *tensor)
 {
-    if (ask(tensor, s_is_cpu, 0) != 1) return 1;
-    PyObject *answer = is_wrapped_fn ? PyObject_CallFunctionObjArgs(is_wrapped_fn, tensor, NULL) : Py_NewRef(Py_False);
+    if (!is_strided(tensor) || ask(tensor, &t_is_cpu) != 1) return 1;
+    PyObject *answer = is_wrapped.object ? call1(&is_wrapped, tensor) : Py_NewRef(Py_False);
     Py_XDECREF(answer);
     return answer != Py_False;
 }
@@ -86,28 +93,25 @@ static int view_by_methods(PyObject *tensor, View *view)
     for (int i = 0; dtype && i < n_dtypes; i++)
         if (dtypes[i].dtype == dtype) view->code = dtypes[i].code;
     Py_XDECREF(dtype);
-    if (!view->code || ask(tensor, s_is_cpu, 0) != 1 || ask(tensor, s_is_nested, 0) != 0) return 0;
+    if (!view->code || ask(tensor, &t_is_cpu) != 1 || ask(tensor, &t_is_nested) != 0) return 0;
     view->ndim = numbers_of(PyObject_GetAttr(tensor, s_shape), view->shape);
-    if (view->ndim < 0 || numbers_of(call0(tensor, s_stride), view->strides) != view->ndim) return 0;
-    view->data = (const char *)(uintptr_t)ask_int(tensor, s_data_ptr);
+    if (view->ndim < 0 || numbers_of(PyObject_CallMethodObjArgs(tensor, s_stride, NULL), view->strides) != view->ndim) return 0;
+    view->data = (const char *)(uintptr_t)number_in(get(tensor, &t_data_ptr));
     return !PyErr_Occurred();
 }
 
-/* Where they lie. Asks first what is cheap to ask: being refused by torch costs a millisecond. */
+/* Where they lie. */
 static int find_elements(PyObject *tensor, View *view)
 {
-    PyObject *type = (PyObject *)Py_TYPE(tensor);
-    if (type != tensor_type && type != parameter_type) return 0;
-    PyObject *layout = get(tensor, s_layout);
-    Py_XDECREF(layout);
-    return layout == strided && (exchange ? view_by_exchange(tensor, view) : view_by_methods(tensor, view)) && view->code;
+    if (!is_plain_tensor(tensor)) return 0;
+    return (exchange ? view_by_exchange(tensor, view) : is_strided(tensor) && view_by_methods(tensor, view)) && view->code;
 }
 
 /* Whether the elements can be read from memory. */
 static int find_view(PyObject *tensor, View *view)
 {
-    if (!find_elements(tensor, view) || ask(tensor, s_is_neg, 1) != 0) return 0;
-    if ((view->code == COMPLEX64 || view->code == COMPLEX128) && ask(tensor, s_is_conj, 1) != 0) return 0;
+    if (!find_elements(tensor, view) || ask(tensor, &t_is_neg) != 0) return 0;
+    if ((view->code == COMPLEX64 || view->code == COMPLEX128) && ask(tensor, &t_is_conj) != 0) return 0;
     view->count = 1;
     for (int d = 0; d < view->ndim; d++) view->count *= view->shape[d];
     return view->data || !view->count;

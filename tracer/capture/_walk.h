@@ -66,6 +66,45 @@ static void let_go(PyObject *fns)
     if (PyList_SetSlice(fns, 0, PyList_Size(fns), NULL) < 0) PyErr_Clear();
 }
 
+/* ---------------------------------------------------------------- kinds of nodes */
+
+/* How nodes of a type are asked; what is the user's own Python code, and may change, is not among these. */
+typedef struct { PyTypeObject *type; PyObject *next_functions; PyCFunction sequence_nr, prehook, posthook; } Kind;
+enum { KINDS = 256 };
+static Kind kinds[KINDS];
+
+/* NULL where it is to be asked by names. */
+static const Kind *kind_of(PyObject *fn)
+{
+    PyTypeObject *type = Py_TYPE(fn);
+    Kind *kind = &kinds[((uintptr_t)type >> 6) % KINDS];
+    if (kind->type == type) return kind;
+    if (PyType_GetFlags(type) & Py_TPFLAGS_HEAPTYPE) return NULL;
+    PyObject *next = PyObject_GetAttr((PyObject *)type, s_next_functions);
+    if (!next) { PyErr_Clear(); return NULL; }
+    Kind found = {type, next, code_of_method(PyObject_GetAttr(fn, s_sequence_nr), METH_NOARGS),
+                  code_of_method(PyObject_GetAttr(fn, s_register_prehook), METH_O),
+                  code_of_method(PyObject_GetAttr(fn, s_register_hook), METH_O)};
+    if (Py_TYPE(next) != &PyGetSetDescr_Type || !found.sequence_nr || !found.prehook || !found.posthook) {
+        Py_XDECREF(next);
+        return NULL;
+    }
+    *kind = found; /* the types are PyTorch's, for as long as the process lives */
+    return kind;
+}
+
+static PyObject *next_functions_of(PyObject *fn)
+{
+    const Kind *kind = kind_of(fn);
+    return kind ? read_attribute(kind->next_functions, fn, (PyObject *)kind->type) : PyObject_GetAttr(fn, s_next_functions);
+}
+
+static PyObject *sequence_nr_of(PyObject *fn)
+{
+    const Kind *kind = kind_of(fn);
+    return kind ? kind->sequence_nr(fn, NULL) : PyObject_CallMethodObjArgs(fn, s_sequence_nr, NULL);
+}
+
 /* ---------------------------------------------------------------- walk */
 
 /* (shape, dtype) of each of a node's inputs, as the engine will check them; a flat tuple. */
@@ -110,9 +149,11 @@ static PyObject *shared_metas(Mode *mode, PyObject *metas)
 /* Where a node is numbered: a table by identity, as long as the list of nodes holds them. */
 typedef struct { PyObject *fn; int32_t number; } Numbered;
 
+enum { FEW = 64 }; /* what is done with so many nodes or edges without asking for memory, which costs more */
+
 typedef struct {
     PyObject *fns;               /* list of nodes */
-    Numbered *index;
+    Numbered *index, few[FEW];
     uint32_t room;
     int hides;
     Buffer links;                /* per node: count u32, then target i32 and input_nr u32 of each edge */
@@ -127,12 +168,12 @@ static Numbered *slot_of(Numbered *index, uint32_t room, PyObject *fn)
 
 static int grow_index(Walking *w)
 {
-    uint32_t room = w->room ? 4 * w->room : 64;
+    uint32_t room = 4 * w->room;
     Numbered *index = calloc(room, sizeof *index);
     if (!index) { PyErr_NoMemory(); return -1; }
     for (uint32_t i = 0; i < w->room; i++)
         if (w->index[i].fn) *slot_of(index, room, w->index[i].fn) = w->index[i];
-    free(w->index);
+    if (w->index != w->few) free(w->index);
     w->index = index;
     w->room = room;
     return 0;
@@ -152,7 +193,7 @@ static long number_of(Walking *w, PyObject *fn)
 
 static int walk_node(Walking *w, PyObject *fn)
 {
-    PyObject *next = PyObject_GetAttr(fn, s_next_functions);
+    PyObject *next = next_functions_of(fn);
     if (!next) return -1;
     Py_ssize_t count = PyTuple_Size(next);
     int failed = 0;
@@ -197,19 +238,34 @@ static int is_of_shape(Mode *mode, PyObject *metas, uint32_t shape)
     return 0;
 }
 
+/* Where a signature is, if it was numbered of late, and belongs. */
+static Signature *recent_signature(Mode *mode, PyObject *type, uint32_t shape, const Made *made)
+{
+    uint32_t hash = mixed(mixed((uint32_t)((uintptr_t)type >> 6), shape), (uint64_t)made->site << 32 | made->op);
+    return &mode->recent_signatures[(hash >> 16) % RECENT];
+}
+
+static int is_signature(const Signature *one, PyObject *type, uint32_t shape, const Made *made)
+{
+    return one->type == type && one->shape == shape && one->site == made->site && one->op == made->op &&
+           one->module == made->module;
+}
+
 /* What makes two nodes alike: type, metadata, and the site, operation and module that made it. Of the last node
  * that an operation made, if it has a single input, what the operation gave tells the metadata: to ask for that
  * takes a third of the walk. */
-static PyObject *signature_of(Mode *mode, PyObject *signatures, PyObject *fn, Made *made, int is_last, Py_ssize_t *inputs)
+static PyObject *signature_of(Mode *mode, PyObject *signatures, PyObject *fn, Made *made, int is_last, Py_ssize_t *inputs,
+                              int *is_brief)
 {
     PyObject *type = (PyObject *)Py_TYPE(fn), *brief = NULL;
     if (is_last && made->shape) {
         brief = Py_BuildValue("OIIII", type, made->shape, made->site, made->op, made->module);
         PyObject *known = brief ? PyDict_GetItemWithError(signatures, brief) : NULL;
-        if (known || PyErr_Occurred()) { Py_XDECREF(brief); *inputs = 1; return Py_XNewRef(known); }
+        if (known || PyErr_Occurred()) { Py_XDECREF(brief); *inputs = *is_brief = 1; return Py_XNewRef(known); }
     }
     PyObject *metas = shared_metas(mode, read_metas(fn, inputs)), *key = NULL;
-    if (metas && brief && is_of_shape(mode, metas, made->shape)) key = Py_NewRef(brief);
+    *is_brief = metas && brief && is_of_shape(mode, metas, made->shape);
+    if (*is_brief) key = Py_NewRef(brief);
     else if (metas && made) key = Py_BuildValue("OOIII", type, metas, made->site, made->op, made->module);
     else if (metas) key = Py_BuildValue("OO", type, metas);
     Py_XDECREF(metas);
@@ -217,13 +273,40 @@ static PyObject *signature_of(Mode *mode, PyObject *signatures, PyObject *fn, Ma
     return number_for(signatures, key);
 }
 
-/* As signature_of, of the node of a leaf whose shape and dtype cost less to see; NULL where they cannot be. */
-static PyObject *signature_of_leaf(PyObject *signatures, PyObject *variable)
+/* As signature_of, of the node of a leaf, whose shape and dtype cost less to see. */
+static PyObject *signature_of_leaf(PyObject *signatures, const View *view)
 {
+    PyObject *shape = PyBytes_FromStringAndSize((const char *)view->shape, view->ndim * sizeof *view->shape);
+    return number_for(signatures, shape ? Py_BuildValue("iN", view->code, shape) : NULL);
+}
+
+/* The number of what makes two nodes alike; -1 with an exception. `variable` is NULL where it is no leaf's. */
+static long long number_of_signature(Mode *mode, PyObject *signatures, PyObject *fn, PyObject *variable, Made *made,
+                                     int is_last, Py_ssize_t *inputs)
+{
+    static const Made of_leaf = {.site = UINT32_MAX};
     View view;
-    if (!exchange || !find_elements(variable, &view)) { PyErr_Clear(); return NULL; }
-    PyObject *shape = PyBytes_FromStringAndSize((const char *)view.shape, view.ndim * sizeof *view.shape);
-    return number_for(signatures, shape ? Py_BuildValue("iN", view.code, shape) : NULL);
+    int is_brief = variable && exchange && find_elements(variable, &view);
+    PyErr_Clear();
+    uint32_t shape = is_brief ? number_of_shape(mode, view.code, view.shape, view.ndim) : is_last ? made->shape : 0;
+    const Made *by = is_brief ? &of_leaf : made;
+    PyObject *type = (PyObject *)Py_TYPE(fn);
+    Signature *recent = shape ? recent_signature(mode, type, shape, by) : NULL;
+    if (recent && is_signature(recent, type, shape, by)) return recent->number;
+    PyObject *signature = is_brief ? signature_of_leaf(signatures, &view)
+                                   : signature_of(mode, signatures, fn, made, is_last, inputs, &is_brief);
+    long long number = number_in(signature);
+    if (recent && number >= 0 && is_brief) *recent = (Signature){type, shape, by->site, by->op, by->module, (uint32_t)number};
+    return number;
+}
+
+/* Numbers of signatures found of late are good for as long as they stand: numbered anew there are fewer. */
+static void keep_to_signatures(Mode *mode, PyObject *signatures)
+{
+    if (mode->signatures == signatures && PyDict_Size(signatures) >= mode->n_signatures) return;
+    memset(mode->recent_signatures, 0, sizeof mode->recent_signatures);
+    Py_XDECREF(mode->signatures);
+    mode->signatures = Py_NewRef(signatures);
 }
 
 /* A node's inputs among those of all nodes. What was not made in sight may have hooks that nobody saw being
@@ -234,7 +317,7 @@ typedef struct { uint32_t first, count; int is_in_sight; } Inputs;
  * a root's gradient goes to, receives a sum. Those of a single input are Python's own, which all share. */
 static PyObject *same_flags(const Inputs *inputs, Py_ssize_t size, uint32_t total, const Buffer *links, const Buffer *rooted)
 {
-    unsigned char *edges_into = calloc((size_t)total + 1, 1); /* 2 for two and more */
+    unsigned char few[FEW] = {0}, *edges_into = total < FEW ? few : calloc((size_t)total + 1, 1); /* 2 for two and more */
     PyObject *same = edges_into ? PyList_New(size) : PyErr_NoMemory();
     const char *at = links->data, *end = at + links->used;
     while (same && at < end) {
@@ -260,8 +343,17 @@ static PyObject *same_flags(const Inputs *inputs, Py_ssize_t size, uint32_t tota
         PyObject *bytes = PyBytes_FromStringAndSize((char *)flags, inputs[i].count);
         if (!bytes || PyList_SetItem(same, i, bytes) < 0) Py_CLEAR(same);
     }
-    free(edges_into);
+    if (edges_into != few) free(edges_into);
     return same;
+}
+
+static int append_leaf(PyObject *leaves, Py_ssize_t number, PyObject *variable)
+{
+    PyObject *pair = Py_BuildValue("nO", number, variable);
+    if (pair) PyObject_GC_UnTrack(pair); /* ours alone, and in no cycle */
+    int failed = !pair || PyList_Append(leaves, pair) < 0;
+    Py_XDECREF(pair);
+    return failed ? -1 : 0;
 }
 
 /* walk(mode, roots, signatures, hides=False): roots is a list of (node, input_nr); with `hides` the collector
@@ -276,7 +368,8 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
     PyObject *roots, *signatures;
     int hides = 0;
     if (!PyArg_ParseTuple(args, "OO!O!|p", &mode, &PyList_Type, &roots, &PyDict_Type, &signatures, &hides)) return NULL;
-    Walking w = {PyList_New(0), NULL, 0, hides, {0}};
+    Walking w = {.fns = PyList_New(0), .room = FEW, .hides = hides};
+    w.index = w.few;
     PyObject *leaves = PyList_New(0), *numbers = PyList_New(0), *same = NULL, *result = NULL;
     Buffer rooted = {0}, signed_by = {0}, inputs_of = {0};
     for (Py_ssize_t i = 0; i < PyList_Size(roots); i++) {
@@ -287,44 +380,35 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
     }
     int own = tape_thread(mode->tape);
     uint32_t total = 0;
+    keep_to_signatures(mode, signatures);
     for (Py_ssize_t i = 0; i < PyList_Size(w.fns); i++) { /* grows as it is walked */
         PyObject *fn = PyList_GetItem(w.fns, i);
         if (walk_node(&w, fn) < 0) goto done;
-        PyObject *number = call0(fn, s_sequence_nr);
+        PyObject *number = sequence_nr_of(fn);
         if (!number || PyList_Append(numbers, number) < 0) { Py_XDECREF(number); goto done; }
         uint64_t sequence_nr = PyLong_AsUnsignedLongLong(number);
         Py_DECREF(number);
         Made *made = sequence_nr == UINT64_MAX ? NULL : find_made_anywhere(mode, own, sequence_nr);
         Py_ssize_t inputs = 1;
-        PyObject *signature = NULL;
-        if (sequence_nr == UINT64_MAX) {
-            PyObject *variable = PyObject_GetAttr(fn, s_variable);
-            if (variable) {
-                signature = signature_of_leaf(signatures, variable);
-                PyObject *pair = Py_BuildValue("nN", i, variable);
-                if (pair) PyObject_GC_UnTrack(pair); /* ours alone, and in no cycle */
-                int failed = !pair || PyList_Append(leaves, pair) < 0;
-                Py_XDECREF(pair);
-                if (failed) { Py_XDECREF(signature); goto done; }
-            } else {
-                PyErr_Clear();
-            }
-        }
+        PyObject *variable = sequence_nr == UINT64_MAX ? PyObject_GetAttr(fn, s_variable) : NULL;
+        if (!variable) PyErr_Clear();
         int is_last = made && sequence_nr == made->low + made->count - 1;
-        if (!signature && !(signature = signature_of(mode, signatures, fn, made, is_last, &inputs))) goto done;
-        uint32_t id = (uint32_t)PyLong_AsUnsignedLong(signature);
-        Py_DECREF(signature);
+        long long signature = number_of_signature(mode, signatures, fn, variable, made, is_last, &inputs);
+        if (signature < 0 || (variable && append_leaf(leaves, i, variable) < 0)) { Py_XDECREF(variable); goto done; }
+        Py_XDECREF(variable);
+        uint32_t id = (uint32_t)signature;
         if (put(&signed_by, &id, sizeof id) < 0) goto done;
         Inputs seen = {total, (uint32_t)inputs, made || sequence_nr == UINT64_MAX};
         if (put(&inputs_of, &seen, sizeof seen) < 0) goto done;
         total += (uint32_t)inputs;
     }
+    mode->n_signatures = PyDict_Size(signatures);
     same = same_flags((Inputs *)inputs_of.data, PyList_Size(w.fns), total, &w.links, &rooted);
     if (!same) goto done;
     result = Py_BuildValue("Oy#y#y#OOO", w.fns, rooted.data ? rooted.data : "", rooted.used, w.links.data,
                            w.links.used, signed_by.data, signed_by.used, numbers, leaves, same);
 done:
-    free(w.index);
+    if (w.index != w.few) free(w.index);
     if (!result && w.fns) {
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
@@ -351,10 +435,12 @@ static void take_out(PyObject *held, PyObject *key)
         if (PyObject_DelItem(PyList_GetItem(held, i), key) < 0) PyErr_Clear();
 }
 
-/* Register a probe through one of a node's two methods; the dict it landed in, borrowed from `held`. */
-static PyObject *put_probe(PyObject *fn, PyObject *method, PyObject *probe, PyObject *held)
+/* Register a probe before or after a node; the dict it landed in, borrowed from `held`. */
+static PyObject *put_probe(PyObject *fn, int before, PyObject *probe, PyObject *held)
 {
-    PyObject *hooks = PyObject_CallMethodObjArgs(fn, method, probe, NULL);
+    const Kind *kind = kind_of(fn);
+    PyObject *hooks = kind ? (before ? kind->prehook : kind->posthook)(fn, probe)
+                           : PyObject_CallMethodObjArgs(fn, before ? s_register_prehook : s_register_hook, probe, NULL);
     if (!hooks) return NULL;
     int failed = PyList_Append(held, hooks) < 0;
     Py_DECREF(hooks);
@@ -387,11 +473,11 @@ static PyObject *probe_for(Attaching *a, Py_ssize_t i, PyObject *flags, PyObject
 /* Put a probe's two hooks on its node; whether there are hooks of the user's, or -1. */
 static int put_hooks(Attaching *a, PyObject *fn, PyObject *probe, Leaf *leaf)
 {
-    PyObject *hooks = put_probe(fn, s_register_prehook, probe, a->held);
+    PyObject *hooks = put_probe(fn, 1, probe, a->held);
     if (!hooks) return -1;
     int is_crowded = PyObject_Size(hooks) > 1;
     if (leaf && leaf->unhooked == registered + 1) return is_crowded;
-    if (!(hooks = put_probe(fn, s_register_hook, probe, a->held))) return -1;
+    if (!(hooks = put_probe(fn, 0, probe, a->held))) return -1;
     if (PyObject_Size(hooks) > 1) return 1;
     if (leaf) { /* no posthook of the user's: it need not be called */
         Py_ssize_t last = PyList_Size(a->held) - 1;

@@ -27,7 +27,7 @@ static int simple_set(Mode *self, Op *op, Leaf *leaf, PyObject *args)
                  : op->action == SET_DATA ? !leaf->meta && leaf->target && is_as_observed(leaf, target) &&
                                                 is_alike(target, PyTuple_GetItem(args, 1))
                  : self->now[tape_thread(self->tape)].pass ? 0
-                 : ask(target, s_is_leaf, 0); /* of what is a leaf no more, asking for its `.grad` would warn */
+                 : ask(target, &t_is_leaf); /* of what is a leaf no more, asking for its `.grad` would warn */
     loud(guard);
     return simple;
 }
@@ -55,7 +55,7 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
 static uint32_t writer_of(Mode *self, uint32_t how)
 {
     if (!self->stepping) return how;
-    PyObject *enabled = PyObject_CallNoArgs(grad_enabled_fn);
+    PyObject *enabled = call(&grad_enabled);
     if (!enabled) return 0;
     if (enabled != Py_True) how = self->stepping;
     Py_DECREF(enabled);
@@ -128,7 +128,7 @@ static int write_frame(Mode *self, Op *op, Leaf *leaf, int kind, const Buffer *b
 static PyObject *grad_of(PyObject *tensor, PyObject **guard)
 {
     *guard = quiet_for_plain();
-    PyObject *grad = *guard ? get(tensor, s_grad) : NULL;
+    PyObject *grad = *guard ? get(tensor, &t_grad) : NULL;
     loud(*guard);
     *guard = grad ? quiet_for(grad) : NULL;
     if (!*guard) Py_CLEAR(grad);
@@ -152,7 +152,7 @@ static int enter_data(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Bu
     int failed = !guard || read_again(self->tape, &leaf->data, tensor, leaf->meta) < 0;
     if (!failed) {
         read_mark(tensor, &leaf->version, &leaf->pointer);
-        failed = (op->action == SET_DATA && follow_data(self->book, leaf, tensor) < 0) ||
+        failed = (op->action == SET_DATA && follow_data(self->book, leaf) < 0) ||
                  write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data) < 0;
     }
     loud(guard);

@@ -11,12 +11,11 @@ from torch.autograd.graph import _engine_run_backward
 from torch.autograd.variable import Variable
 
 from tracer.capture import structure
-from tracer.capture.core import PassState, RunBackward, let_go
+from tracer.capture.core import PassState, RunBackward, enter_pass, let_go, pass_here
 from tracer.capture.core import walk as core_walk
 from tracer.capture.deep import make_room
 from tracer.capture.engine_call import EngineCall, is_capturing, read_call
 from tracer.capture.live_pass import LivePass
-from tracer.capture.pass_here import enter_pass, pass_here
 from tracer.capture.recorder import all_packed
 from tracer.capture.rounds import SKIPPED, Skipped
 from tracer.capture.uncounted import RunCounter
@@ -61,7 +60,7 @@ class Engine:
             self._running, self._tasks, self.counter.count, recorder.lock,
             session.hooks.tensors.known(), _engine_run_backward.__code__, session.modules.stack,
             session.names.meanwhile, session.first_sequence_nr,
-            recorder.pid, may_run_there,
+            recorder.pid, may_run_there, recorder.writer.flush_bytes,
         )  # fmt: skip
         recorder.collect = self.collect
         return self.door
@@ -127,9 +126,13 @@ class Engine:
     def collect(self) -> None:
         """Hand on what is known of passes that run, or ran, in the core alone."""
         self.awaken()
-        ran = self.door.take_ran()
+        ran, graphs = self.door.take_ran()
         if ran:
-            self._session.recorder.writer.ran(ran)
+            self._session.recorder.writer.ran(ran, graphs)
+
+    def inputs_text(self, inputs: tuple[str, ...]) -> object:
+        """What the writer takes of the names given as `inputs=`, of a pass that ran in the core."""
+        return self._session.recorder.writer.inputs_text(inputs)
 
     def look(self) -> None:
         """See whether there is enough to write, or much to forget."""

@@ -32,6 +32,9 @@ VIEW_NODES = frozenset(
 
 Leaves = dict[int, tuple[Tensor, LeafState]]
 _Key = tuple[bytes, bytes, bytes, tuple[str, ...]]
+Plain = tuple[Graph, int, object, bytes, bool]
+"""A graph, its id, what the writer takes of its roots with each pass, what `GraphBook.natures`
+says, and whether all nodes run on the CPU."""
 
 
 class GraphBook:
@@ -43,14 +46,13 @@ class GraphBook:
     forgotten is a new graph, with the same digest.
 
     `signatures` numbers, for the walks, what makes two nodes alike. `plain` has the structures that
-    run no user code, each with what `natures` says of its nodes. The core holds all three
-    dictionaries.
+    run no user code. The core holds all three dictionaries.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.by_structure: dict[_Key, Graph] = {}
-        self.plain: dict[_Key, tuple[Graph, bytes]] = {}
+        self.plain: dict[_Key, Plain] = {}
         self.signatures: dict[Any, int] = {}
         self._natures: dict[int, bytes] = {}
         self._count = self._nodes = self._forgotten = 0
@@ -66,8 +68,9 @@ class GraphBook:
                 graph = self._read(walk, leaves)
         self.by_structure[key] = graph
         natures = self.natures(graph)
-        if USER_CODE not in natures:
-            self.plain[key] = graph, natures
+        if USER_CODE not in natures and key not in self.plain:
+            roots = self._session.recorder.writer.roots_text(graph.roots)
+            self.plain[key] = graph, graph.id, roots, natures, _is_on_cpu(graph)
         if is_new:
             self._make_room(len(graph.nodes))
         self._session.recorder.writer.graph(graph)
@@ -183,6 +186,13 @@ def _name_outputs_only(walk: structure.Walk, origins: list[Origin]) -> None:
             if unnamed is None:
                 unnamed = without[id(origin)] = replace(origin, variables=())
             origins[number] = unnamed
+
+
+def _is_on_cpu(graph: Graph) -> bool:
+    """Whether the engine runs all nodes in the thread that calls it: it chooses that by what they
+    receive."""
+    received = (meta for sort in pack(graph)[0].sorts.values for meta in sort.outputs)
+    return all(meta is not None and meta.device == "cpu" for meta in received)
 
 
 def _nature_of(sort: Sort) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracer.capture import structure
-from tracer.capture.core import LeafProbe, NodeProbe, attach, detach
+from tracer.capture.core import LeafProbe, NodeProbe, attach, detach, pass_here
 from tracer.capture.core_in_python.probes import USER_CODE
 from tracer.capture.graphs import Leaves
 from tracer.capture.hook_runs import (
@@ -23,7 +23,6 @@ from tracer.capture.hook_runs import (
 )
 from tracer.capture.hooked_tensors import HookDict
 from tracer.capture.ledger import LeafState
-from tracer.capture.pass_here import pass_here
 from tracer.capture.second_order import MadeInPass
 from tracer.records.collection import no_collection
 from tracer.records.events import Pass

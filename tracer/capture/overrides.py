@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import update_wrapper
-from types import FunctionType
+from types import CellType, FunctionType, MethodDescriptorType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.jit import _builtins
 
-from tracer.capture.core import Unoverridden
+from tracer.capture.core import Method, Unoverridden
 
 if TYPE_CHECKING:
     from tracer.capture.session import Session
@@ -47,18 +48,16 @@ class Overrides:
         namespace = {**vars(torch._tensor), **answers}
         for name in (*_WARNING, *_ONE_OPERATION):
             method = torch.Tensor.__dict__[name]
-            self._session.replace(torch.Tensor, name, _within(method, namespace))
+            self._session.replace(torch.Tensor, name, _within(method, namespace, self._quick))
+
+    def _quick(self, one: Any) -> Any:
+        """What does for the mode what PyTorch's own method would ask of it."""
+        if Method is None or type(one) is not MethodDescriptorType:
+            return one
+        return Method(one, self._session.mode, one)
 
     def _answer(self, asked: Any) -> Unoverridden:
-        of_torch = torch._C
-        answer = Unoverridden(
-            asked,
-            self._session.mode,
-            of_torch._len_torch_function_stack,
-            of_torch._get_function_stack_at,
-            of_torch._pop_torch_function_stack,
-            of_torch._push_on_torch_function_stack,
-        )
+        answer = Unoverridden(asked, self._session.mode)
         # TorchScript knows the functions that it need not compile by identity.
         known: dict[int, str] = _builtins._get_builtin_table()  # type: ignore[no-untyped-call]
         known[id(answer)] = known[id(asked)]
@@ -66,10 +65,15 @@ class Overrides:
         return answer
 
 
-def _within(function: FunctionType, namespace: dict[str, Any]) -> FunctionType:
-    """The same function, of the same code, with other globals."""
+def _within(
+    function: FunctionType,
+    namespace: dict[str, Any],
+    instead: Callable[[Any], Any] = lambda one: one,
+) -> FunctionType:
+    """The same code with other globals, and with `instead` of what it closes over."""
+    closure = tuple(CellType(instead(cell.cell_contents)) for cell in function.__closure__ or ())
     copy = FunctionType(
-        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
+        function.__code__, namespace, function.__name__, function.__defaults__, closure or None
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return cast(FunctionType, update_wrapper(copy, function))

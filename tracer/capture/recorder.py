@@ -10,9 +10,8 @@ from typing import Any, Protocol, TypedDict, cast
 
 from torch import Tensor
 
-from tracer.capture.core import Tape
+from tracer.capture.core import Tape, pass_here
 from tracer.capture.deferred import Deferred
-from tracer.capture.pass_here import pass_here
 from tracer.capture.readings import NONE, Reader, meta_of
 from tracer.capture.waiting import Decide, Waiting
 from tracer.capture.watched import Watched
@@ -27,7 +26,7 @@ from tracer.records.events import (
     PassBegin,
     PassEnd,
 )
-from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.graph import Graph, ModuleRef, Root, Site
 from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.stream import WRITE
 from tracer.records.tensors import Gradient, TensorMeta
@@ -41,7 +40,13 @@ class Writer(Protocol):
 
     def put(self, record: Site | ModuleRef | Hook | Leaf | Graph | Pass) -> None: ...
 
-    def ran(self, passes: Sequence[tuple[Any, ...]]) -> None: ...
+    flush_bytes: int
+
+    def ran(self, passes: Sequence[tuple[Any, ...]], graphs: Sequence[Graph]) -> None: ...
+
+    def roots_text(self, roots: Sequence[Root]) -> object: ...
+
+    def inputs_text(self, inputs: tuple[str, ...]) -> object: ...
 
     def graph(self, graph: Graph) -> None: ...
 

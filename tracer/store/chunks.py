@@ -75,17 +75,23 @@ class ChunkBuffer:
 
     def add(self, frames: Packed, span: Span | None = None) -> None:
         """Append whole frames, whose span need not be read where it is known."""
+        span = span_of(frames) if span is None else span
+        if not self._frames and len(frames) >= self._chunk_bytes:
+            self._seal(bytes(frames), span)
+            return
         self._frames += frames
-        self._spans.append(span_of(frames) if span is None else span)
+        self._spans.append(span)
         if len(self._frames) >= self._chunk_bytes:
-            self._seal()
+            self._seal_collected()
 
-    def _seal(self) -> None:
-        frames = bytes(self._frames)
-        self._count += 1
-        self._sealed.append((self._count, *_together(self._spans), frames))
-        self._sealed_bytes += len(frames)
+    def _seal_collected(self) -> None:
+        self._seal(bytes(self._frames), _together(self._spans))
         self._frames, self._spans = bytearray(), []
+
+    def _seal(self, frames: bytes, span: Span) -> None:
+        self._count += 1
+        self._sealed.append((self._count, *span, frames))
+        self._sealed_bytes += len(frames)
 
     def discard(self) -> int:
         """Forget all frames though they are not stored; returns how many events they were."""
@@ -100,7 +106,7 @@ class ChunkBuffer:
     def rows(self) -> list[Row]:
         """All frames as rows; asked again before `clear`, the same rows."""
         if self._frames:
-            self._seal()
+            self._seal_collected()
         return self._sealed
 
     def clear(self) -> None:

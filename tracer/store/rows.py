@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from tracer.records.events import Hook, Leaf, Pass
-from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.graph import ModuleRef, Site
 from tracer.records.tensors import TensorMeta
 from tracer.records.trace import Run
 from tracer.store.columns import Row, numbers_text, pairs_text, plain, strings_text
@@ -60,43 +59,23 @@ def leaf_row(leaf: Leaf, names: Names) -> Row:
 class Ran(NamedTuple):
     """A pass that ended well, was in no other and recorded by the core alone: what it tells.
 
-    `seeds` are packed entries, `site` is an id.
+    This is what `insert_into(RAN)` takes, and nothing of it is looked at before. `roots` and
+    `inputs` are as the writer gave them, `seeds` are entries, and `site` is an id.
     """
 
     id: int
-    structure: Graph
+    graph: int
     kind: str
     site: int
-    seeds: tuple[bytes, ...]
+    roots: str
+    seeds: bytearray
     retain_graph: int
-    inputs: tuple[str, ...] | None
+    inputs: str
     thread: int
     begin_ns: int
     end_ns: int
     node_count: int
     leaf_count: int
-
-    @property
-    def graph(self) -> int:
-        """The id of the graph, as a Pass has it."""
-        return self.structure.id
-
-
-def ran_rows(runs: Iterable[Ran]) -> list[Row]:
-    """What `insert_into(RAN)` takes of each."""
-    roots: dict[int, str] = {}
-    return [_ran_row(run, roots) for run in runs]
-
-
-def _ran_row(run: Ran, known_roots: dict[int, str]) -> Row:
-    number, graph, kind, site, seeds, retain, inputs, thread, begin, end, nodes, leaves = run
-    roots = known_roots.get(graph.id)
-    if roots is None:
-        roots = known_roots[graph.id] = roots_text(graph.roots)
-    return (
-        number, graph.id, kind, site, roots, bytearray().join(seeds), retain,
-        "" if inputs is None else strings_text(inputs), thread, begin, end, nodes, leaves,
-    )  # fmt: skip
 
 
 def pass_row(run: Pass, names: Names) -> Row:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tracer.records.events import Event, Hook, Leaf, Pass
-from tracer.records.graph import Graph, ModuleRef, Site
+from tracer.records.graph import Graph, ModuleRef, Root, Site
 from tracer.records.limits import ALL_THERE_IS, Limits
 from tracer.records.packed import pack
 from tracer.records.tensors import TensorMeta
@@ -20,7 +20,7 @@ from tracer.records.trace import Run
 from tracer.store import rows
 from tracer.store.budget import Budget
 from tracer.store.chunks import ChunkBuffer, Span
-from tracer.store.columns import Row, plain
+from tracer.store.columns import Row, plain, strings_text
 from tracer.store.commits import Commits
 from tracer.store.entries import Packed
 from tracer.store.files import (
@@ -31,7 +31,7 @@ from tracer.store.files import (
     is_locked,
 )
 from tracer.store.frames import encode_event
-from tracer.store.graphs import graph_row
+from tracer.store.graphs import graph_row, roots_text
 from tracer.store.ring import Cut, Ring
 from tracer.store.schema import RAN, insert_into
 
@@ -84,7 +84,7 @@ class TraceWriter:
         self._max_bytes = limits.max_bytes
         if limits.max_bytes:
             flush_bytes = min(flush_bytes, limits.max_bytes // 16)
-        self._flush_bytes, self._flush_ns = flush_bytes, flush_ns
+        self.flush_bytes, self._flush_ns = flush_bytes, flush_ns
         self._clock = clock
         self._flushed_ns = clock()
         self._strings: dict[str, int] = {"": 0}
@@ -96,7 +96,8 @@ class TraceWriter:
         self._ring = Ring(limits)
         self._graphs: set[int] = set()
         self._newest = 0
-        self._new_passes: dict[int, Pass | rows.Ran] = {}
+        self._new_passes: dict[int, Pass] = {}
+        self._new_ran: list[tuple[Any, ...]] = []
         self._forget_pending()
         row = rows.run_row(run, "", complete=False)
         shrinks = bool(limits.max_bytes)
@@ -112,6 +113,8 @@ class TraceWriter:
 
     def _forget_pending(self) -> None:
         self._newest = max(self._new_passes, default=self._newest)
+        if self._new_ran:
+            self._newest = max(self._newest, self._new_ran[-1][0])
         self._rows = 0
         self._ended: list[Row] = []
         self._new_strings: list[Row] = []
@@ -121,7 +124,7 @@ class TraceWriter:
         self._new_hooks: dict[int, Hook] = {}
         self._new_leaves: dict[int, Leaf] = {}
         self._new_graphs: dict[int, Graph] = {}
-        self._new_passes = {}
+        self._new_passes, self._new_ran = {}, []
         self._new_sources: dict[str, str] = {}
         self._new_dropped: dict[str, int] = {}
         self._chunks.clear()
@@ -149,12 +152,22 @@ class TraceWriter:
             self._new_graphs[record.id] = replace(record, nodes=nodes, edges=edges)
             self._rows += _rows_of(record)
 
-    def ran(self, passes: Iterable[tuple[Any, ...]]) -> None:
-        """Store passes that have ended, each given by the fields of `Ran`."""
-        for each in passes:
-            run = self._new_passes[each[0]] = rows.Ran(*each)
-            self.graph(run.structure)
-            self._rows += 2
+    def ran(self, passes: Sequence[tuple[Any, ...]], graphs: Iterable[Graph]) -> None:
+        """Store passes that have ended, each as `Ran` has it, and the graphs that they had."""
+        self._new_ran.extend(passes)
+        self._rows += 2 * len(passes)
+        for graph in graphs:
+            self.graph(graph)
+
+    @staticmethod
+    def roots_text(roots: Iterable[Root]) -> str:
+        """What `Ran` has of a graph's roots."""
+        return roots_text(roots)
+
+    @staticmethod
+    def inputs_text(inputs: tuple[str, ...]) -> str:
+        """What `Ran` has of the names given as `inputs=`."""
+        return strings_text(inputs)
 
     def graph(self, graph: Graph) -> None:
         """Store a graph, unless it is there: the last pass that had it may have left the file."""
@@ -237,7 +250,9 @@ class TraceWriter:
         self._chunks.add(frames, None if span is None else Span(*span))
 
     def dropped(self, reason: str, count: int = 1) -> None:
-        """Count what was left out."""
+        """Count what was left out, if anything was."""
+        if not count:
+            return
         total = self._dropped.get(reason, 0) + count
         self._rows += reason not in self._new_dropped
         self._dropped[reason] = self._new_dropped[plain(reason)] = total
@@ -247,7 +262,7 @@ class TraceWriter:
     def due(self) -> bool:
         """Whether a flush is worth it now."""
         waiting = self._waiting
-        if waiting >= self._flush_bytes:
+        if waiting >= self.flush_bytes:
             return True
         return waiting > 0 and self._clock() - self._flushed_ns >= self._flush_ns
 
@@ -283,7 +298,7 @@ class TraceWriter:
         What events and passes refer to is not dropped: if that alone takes too much, the disk is
         waited for, and a file that another program has locked is given up.
         """
-        too_many = len(self._new_passes) > _MOST_PASSES_WAITING
+        too_many = len(self._new_passes) + len(self._new_ran) > _MOST_PASSES_WAITING
         too_many |= self._records_bytes > _MOST_RECORDS_WAITING
         if too_many or self._chunks.waiting > _MOST_WAITING:
             self.dropped(f"events {why}", self._chunks.discard())
@@ -305,8 +320,10 @@ class TraceWriter:
         for number in [number for number in self._new_graphs if number not in kept]:
             self._rows -= _rows_of(self._new_graphs.pop(number))
             self._graphs.discard(number)
-        self._rows -= 2 * len(ended)  # each was put as it began, and as it ended
-        self.dropped(reason, len(ended))
+        count = len(ended) + len(self._new_ran)
+        self._new_ran = []
+        self._rows -= 2 * count  # each was put as it began, and as it ended
+        self.dropped(reason, count)
 
     @property
     def _waiting(self) -> int:
@@ -369,9 +386,8 @@ class TraceWriter:
     def _pending(self) -> Iterator[tuple[str, list[Row] | Iterator[Row]]]:
         """What waits, by table: first those whose rows bring new sites, strings and metadata."""
         yield "graph", [graph_row(graph, self) for graph in self._new_graphs.values()]
-        runs = self._new_passes.values()
-        yield "pass", [rows.pass_row(run, self) for run in runs if isinstance(run, Pass)]
-        yield RAN, rows.ran_rows(run for run in runs if isinstance(run, rows.Ran))
+        yield "pass", [rows.pass_row(run, self) for run in self._new_passes.values()]
+        yield RAN, self._new_ran
         yield "leaf", [rows.leaf_row(leaf, self) for leaf in self._new_leaves.values()]
         yield "hook", [rows.hook_row(hook, self) for hook in self._new_hooks.values()]
         yield "module", [rows.module_row(module) for module in self._new_modules.values()]

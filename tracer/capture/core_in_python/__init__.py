@@ -21,6 +21,7 @@ from tracer.capture.core_in_python.mode import ModeCore, Op
 from tracer.capture.core_in_python.modeless import Modeless
 from tracer.capture.core_in_python.modules import ModuleCall, ModulePath, ModuleStack
 from tracer.capture.core_in_python.overrides import Unoverridden
+from tracer.capture.core_in_python.pass_here import enter_pass, pass_here
 from tracer.capture.core_in_python.probes import NodeProbe, PassState
 from tracer.capture.core_in_python.runs import RunCount
 from tracer.capture.core_in_python.statistics import read_with
@@ -30,5 +31,6 @@ from tracer.capture.core_in_python.walk import attach, detach, let_go, register_
 __all__ = [
     "Around", "Book", "Leaf", "LeafProbe", "ModeCore", "Modeless", "ModuleCall", "ModulePath",
     "ModuleStack", "NodeProbe", "Op", "PassState", "RunBackward", "RunCount", "Tape",
-    "Unoverridden", "attach", "detach", "let_go", "read_with", "register_hook", "setup", "walk",
+    "Unoverridden", "attach", "detach", "enter_pass", "let_go", "pass_here", "read_with",
+    "register_hook", "setup", "walk",
 ]  # fmt: skip

@@ -26,9 +26,9 @@ class RunBackward(Around):
     def take_walk(self) -> None:
         """What was found of the graph of the pass that begins: nothing yet."""
 
-    def take_ran(self) -> list[Any]:
-        """The passes that the core recorded alone."""
-        return []
+    def take_ran(self) -> tuple[list[Any], list[Any]]:
+        """The passes that the core recorded alone, and the graphs that they had."""
+        return [], []
 
     def compiles(self) -> None:
         """Code may be compiled from now on."""
