@@ -9,6 +9,7 @@ import pytest
 from torch.autograd.function import _HookMixin
 
 from tests.capture.cores import load_core
+from tracer.capture.core import set_up
 
 CORES = ("compiled", "compiled, by methods", "python")
 
@@ -22,12 +23,17 @@ def _load(name: str) -> ModuleType:
         pytest.skip("the compiled core was not built here")
 
 
+@pytest.fixture(autouse=True)
+def _told_of_torch_as_ever() -> Iterator[None]:
+    """A core that a test told otherwise knows afterwards what it is told outside of tests."""
+    yield
+    set_up()
+
+
 @pytest.fixture(params=CORES)
-def core(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+def core(request: pytest.FixtureRequest) -> ModuleType:
     """Each core in turn; the compiled one also as with torch before 2.10."""
-    yield _load(request.param)
-    if request.param == "compiled, by methods":
-        _load("compiled")
+    return _load(request.param)
 
 
 @pytest.fixture

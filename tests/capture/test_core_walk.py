@@ -112,6 +112,17 @@ def test_alike_nodes_have_one_signature_in_every_pass(core: ModuleType) -> None:
     assert len(signatures) == 8
 
 
+def test_where_a_node_runs_is_in_its_signature(core: ModuleType) -> None:
+    signatures: dict[Any, int] = {}
+    x = torch.ones(2, requires_grad=True)
+    here, there = (
+        Walked(core, x.to(device).exp().sum(), signatures=signatures).signed
+        for device in ("cpu", "meta")
+    )
+    assert here == [0, 1, 2]
+    assert there == [3, 4, 5, 2]  # the last but one moved it
+
+
 def test_numbers_are_those_of_the_signatures_given_whatever_was_numbered_before(
     core: ModuleType,
 ) -> None:

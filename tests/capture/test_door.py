@@ -143,7 +143,7 @@ def have_code_run_within() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
         for _ in range(4):
-            (x * x).sum().backward()
+            (x * x * x).sum().backward()  # within one node, and then within another
 
 
 def raise_within() -> None:
@@ -235,7 +235,7 @@ PROGRAMS: dict[Callable[[], object], int] = {
     ask_for_gradients: 3,
     have_hooks_for_a_while: 5,
     run_twice_what_runs_once: 1,
-    have_code_run_within: 9,
+    have_code_run_within: 17,
     raise_within: 1,
     write_unseen: 3,
     pause_between: 1,

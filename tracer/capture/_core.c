@@ -2,7 +2,7 @@
  *
  * A Python function between the user's line and PyTorch would take the user's place in warnings
  * and tracebacks, and costs a microsecond; a C callable does neither. Limited API 3.10, no torch
- * headers: tensors are read through their own Python methods.
+ * headers: tensors are read through what PyTorch gives Python for it.
  *
  * In the order in which they are included:
  *
@@ -66,7 +66,7 @@ static int64_t clock_ns(void)
 #endif
 }
 
-static PyObject *s_dtype, *s_shape, *s_stride, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_initialized, *s_out;
+static PyObject *s_dtype, *s_device, *s_shape, *s_stride, *s_f_back, *s_f_lasti, *s_enter, *s_exit, *s_initialized, *s_out;
 
 #include "_torch.h"
 
@@ -191,7 +191,7 @@ static PyObject *core_setup(PyObject *module, PyObject *args)
     know_function(&sequence_nr, sequence);
     know_function(&grad_enabled, enabled);
     if (find_in_torch() < 0) return NULL;
-    has_refused = strided != in_torch("strided"); /* who would have none read is asked first */
+    asks_layout = strided != in_torch("strided"); /* who would have none read is asked first */
     PyObject *dtype, *code;
     Py_ssize_t at = 0;
     n_dtypes = 0;
@@ -232,6 +232,7 @@ PyMODINIT_FUNC PyInit__core(void)
     PyObject *module = PyModule_Create(&core_module);
     if (!module) return NULL;
     choose_blocks();
+    s_device = PyUnicode_InternFromString("device");
     s_dtype = PyUnicode_InternFromString("dtype");
     s_stride = PyUnicode_InternFromString("stride");
     s_f_back = PyUnicode_InternFromString("f_back");

@@ -165,6 +165,7 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->pid = pid;
     self->is_open = is_open;
     self->look_bytes = look_bytes;
+    in_thread.pass = 0; /* of a process that this one was forked from */
     self->ran = PyList_New(0);
     self->had = PyList_New(0);
     if (!self->ran || !self->had || !self->acquire.object || !self->release.object) Py_CLEAR(self);
@@ -390,7 +391,6 @@ static void drop_walk(RunBackward *self)
     Py_CLEAR(self->walked);
 }
 
-
 /* Whether an engine run is the pass of this state, as Engine.claim has it; -1 with an exception. */
 static int claims_run(void *door, void *state, PyObject *task)
 {
@@ -437,6 +437,13 @@ static void detach_here(RunBackward *self)
     if (self->held) detach_all(self->state, self->held, PyTuple_GetItem(self->walk, 0));
 }
 
+static int leave_pass(void)
+{
+    if (!runs_here()) return enter_pass(0);
+    in_thread.pass = 0;
+    return 0;
+}
+
 /* Leave nothing of a pass that we failed to record. The exception that is set stays. */
 static void drop_pass(RunBackward *self)
 {
@@ -444,7 +451,7 @@ static void drop_pass(RunBackward *self)
     PyErr_Fetch(&type, &value, &trace);
     if (self->state) detach_here(self);
     self->mode->now[self->thread].pass = 0;
-    if (runs_here()) in_thread.pass = 0;
+    if (leave_pass() < 0) PyErr_Clear();
     forget_pass(self);
     PyErr_Restore(type, value, trace);
 }
@@ -671,13 +678,6 @@ static int try_here(RunBackward *self, PyObject *args, PyObject *kwargs)
     return here;
 }
 
-static int leave_pass(void)
-{
-    if (!runs_here()) return enter_pass(0);
-    in_thread.pass = 0;
-    return 0;
-}
-
 /* End the pass that ran here, or the LivePass that it was made into; -1 only for the user's Ctrl-C. */
 static int finish_here(RunBackward *self, PyObject *result, PyObject *error)
 {
@@ -763,7 +763,8 @@ static PyObject *door_becomes(RunBackward *self, PyObject *live)
 
 static PyObject *door_next_id(RunBackward *self, PyObject *unused)
 {
-    Py_CLEAR(self->last); /* another graph is the one used last */
+    Py_CLEAR(self->last); /* another graph will be the one used last, others forgotten, and signatures numbered anew */
+    drop_walk(self);
     return PyLong_FromUnsignedLong(++self->count);
 }
 

@@ -252,12 +252,13 @@ static int may_concern(Book *book, PyObject *tensor)
 }
 
 /* Remember that the elements of a leaf are where it was last observed to have them. */
-static int follow_data(Book *book, Leaf *leaf)
+static int follow_data(Book *book, Leaf *leaf, PyObject *tensor)
 {
-    PyObject *key = leaf->pointer ? PyLong_FromLongLong(leaf->pointer) : NULL;
-    int failed = leaf->pointer && (!key || PyDict_SetItem(book->aliases, key, leaf->target) < 0);
+    PyObject *key = leaf->pointer ? PyLong_FromLongLong(leaf->pointer) : get(tensor, &t_data_ptr); /* one without version has no mark */
+    int is_there = key ? PyObject_IsTrue(key) : -1;
+    if (is_there > 0) is_there = PyDict_SetItem(book->aliases, key, leaf->target);
     Py_XDECREF(key);
-    return failed ? -1 : 0;
+    return is_there;
 }
 
 /* Version and address, as LeafState's mark; zeros where a tensor has none. */

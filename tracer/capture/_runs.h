@@ -79,7 +79,8 @@ static PyType_Slot count_slots[] = {
 };
 static PyType_Spec count_spec = {"tracer.capture._core.RunCount", sizeof(RunCount), 0, Py_TPFLAGS_DEFAULT, count_slots};
 
-/* The pass that runs in a thread which alone runs its nodes: it goes along nowhere, and PyTorch need not be told. */
+/* The pass that runs in a thread which runs all of its nodes: PyTorch need not be told to take it along. What is told
+ * meanwhile, by a pass within it, comes first: the engine forgets it with the node that it came in. */
 static struct { unsigned long thread; uint32_t pass; } in_thread;
 
 static int runs_here(void) { return in_thread.pass && in_thread.thread == PyThread_get_thread_ident(); }
@@ -88,7 +89,7 @@ static int runs_here(void) { return in_thread.pass && in_thread.thread == PyThre
  * thread that enters it along to every thread in which it runs a node, with what PyTorch lets Python put there. */
 static PyObject *core_enter_pass(PyObject *module, PyObject *number)
 {
-    if (runs_here()) in_thread.pass = 0;
+    if (number == Py_None && runs_here()) in_thread.pass = 0;
     PyObject *both[] = {s_tracer_pass, number};
     return call_with(&stash, both, 2);
 }
@@ -105,14 +106,17 @@ static int enter_pass(uint32_t pass)
 /* The pass that runs where the caller is: in its thread, or a device's of the engine; None outside of any. */
 static PyObject *core_pass_here(PyObject *module, PyObject *unused)
 {
-    if (runs_here()) return PyLong_FromUnsignedLong(in_thread.pass);
     int is_set = truth_of(call1(&is_stashed, s_tracer_pass));
-    return is_set < 0 ? NULL : is_set ? call1(&stashed, s_tracer_pass) : Py_NewRef(Py_None);
+    PyObject *found = is_set < 0 ? NULL : is_set ? call1(&stashed, s_tracer_pass) : Py_NewRef(Py_None);
+    if (found != Py_None || !runs_here()) return found;
+    Py_DECREF(found);
+    return PyLong_FromUnsignedLong(in_thread.pass);
 }
 
-/* Whether this pass does; -1 with an exception. */
+/* Whether this pass does, within which none has begun; -1 with an exception. */
 static int is_pass_here(uint32_t pass)
 {
+    if (runs_here() && in_thread.pass == pass) return 1;
     PyObject *found = core_pass_here(NULL, NULL);
     unsigned long number = !found || found == Py_None ? 0 : PyLong_AsUnsignedLong(found);
     Py_XDECREF(found);

@@ -403,8 +403,9 @@ static uint32_t number_of_shape(Mode *self, int code, int64_t *shape, int ndim)
 static uint32_t shape_of(Mode *self, PyObject *tensor)
 {
     View view;
-    PyObject *guard = exchange && has_refused ? quiet_for_plain() : Py_NewRef(Py_None); /* for what is asked first then */
-    int is_seen = exchange && guard && find_elements(tensor, &view);
+    if (!exchange) return 0;
+    PyObject *guard = asks_layout || has_refused ? quiet_for_plain() : Py_NewRef(Py_None);
+    int is_seen = guard && find_elements(tensor, &view);
     loud(guard);
     if (PyErr_Occurred()) PyErr_Clear();
     return is_seen ? number_of_shape(self, view.code, view.shape, view.ndim) : 0;

@@ -269,6 +269,14 @@ static PyObject *quiet_for(PyObject *tensor)
     return type == tensor_type || type == parameter_type || tensor == Py_None ? quiet_for_plain() : quiet();
 }
 
+static void note_refusal(PyObject *tensor)
+{
+    PyObject *guard = quiet_for_plain();
+    if (!guard || is_strided(tensor)) has_refused = 1; else asks_layout = 1;
+    if (PyErr_Occurred()) PyErr_Clear();
+    loud(guard);
+}
+
 static PyObject *tape_entry(Tape *self, PyObject *args)
 {
     PyObject *tensor;

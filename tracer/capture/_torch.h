@@ -4,7 +4,7 @@
  * (PyCFunction_GetFunction): to look a name up and to make a call of it takes longer than what most of them do. */
 
 static PyObject *tensor_type, *parameter_type;
-static PyObject *cuda, *disable_torch_function, *strided, *hook_dict;
+static PyObject *cuda, *cpu, *disable_torch_function, *strided, *hook_dict;
 static struct { PyObject *dtype; int code; } dtypes[16];
 static int n_dtypes;
 
@@ -32,7 +32,7 @@ static int is_plain_tensor(PyObject *object)
     return type == tensor_type || type == parameter_type;
 }
 
-/* The method's truth: 1, 0, or -1 with an exception. Takes the reference. */
+/* An answer's truth: 1, 0, or -1 with an exception. Takes the reference. */
 static int truth_of(PyObject *answer)
 {
     int truth = answer ? PyObject_IsTrue(answer) : -1;
@@ -168,7 +168,9 @@ static int find_in_torch(void)
     Member *members[] = {&t_layout, &t_requires_grad, &t_retains_grad, &t_grad, &t_version, &t_is_leaf, &t_cdata,
                          &t_is_cpu, &t_is_nested, &t_grad_fn, &t_output_nr, &t_backward_hooks, &t_accumulate_hooks,
                          &t_data_ptr, &t_is_neg, &t_is_conj, &t_is_view};
-    int missing = !(cuda = in_torch("cuda"));
+    PyObject *device = in_torch("device");
+    int missing = !(cuda = in_torch("cuda")) || !device || !(cpu = PyObject_CallFunction(device, "s", "cpu"));
+    Py_XDECREF(device);
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         know_function(needed[i], in_torch(needed[i]->path));
         missing |= !needed[i]->object;

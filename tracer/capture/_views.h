@@ -46,13 +46,16 @@ static int is_strided(PyObject *tensor)
 }
 
 /* Whether torch has ever refused to lend a tensor. That costs a millisecond: from then on is asked first what it
- * refuses, tensors of no memory (meta), without strides (sparse), and those that stand for others within
- * `torch.func`. */
-static int has_refused;
+ * refuses, tensors without strides (sparse), and those of no memory (meta), nested ones, and those that stand for
+ * others within `torch.func`. */
+static int asks_layout, has_refused;
+static void note_refusal(PyObject *tensor);
 
 static int would_refuse(PyObject *tensor)
 {
-    if (!is_strided(tensor) || ask(tensor, &t_is_cpu) != 1) return 1;
+    if (asks_layout && !is_strided(tensor)) return 1;
+    if (!has_refused) return 0;
+    if (ask(tensor, &t_is_cpu) != 1 || ask(tensor, &t_is_nested)) return 1;
     PyObject *answer = is_wrapped.object ? call1(&is_wrapped, tensor) : Py_NewRef(Py_False);
     Py_XDECREF(answer);
     return answer != Py_False;
@@ -62,8 +65,8 @@ static int would_refuse(PyObject *tensor)
 static int view_by_exchange(PyObject *tensor, View *view)
 {
     Borrowed borrowed;
-    if (has_refused && would_refuse(tensor)) return 0;
-    if (exchange->borrow(tensor, &borrowed) != 0) { has_refused = 1; return 0; }
+    if (would_refuse(tensor)) return 0;
+    if (exchange->borrow(tensor, &borrowed) != 0) { PyErr_Clear(); note_refusal(tensor); return 0; }
     if (borrowed.device != 1) return 0;
     if (borrowed.ndim > MOST_DIMENSIONS) return 0;
     view->code = code_of(&borrowed);

@@ -89,7 +89,7 @@ static const Kind *kind_of(PyObject *fn)
         Py_XDECREF(next);
         return NULL;
     }
-    *kind = found; /* the types are PyTorch's, for as long as the process lives */
+    *kind = found; /* the types, and what is held of one that stood here, live as long as the process */
     return kind;
 }
 
@@ -107,28 +107,27 @@ static PyObject *sequence_nr_of(PyObject *fn)
 
 /* ---------------------------------------------------------------- walk */
 
-/* (shape, dtype) of each of a node's inputs, as the engine will check them; a flat tuple. */
+/* (shape, dtype, device) of each of a node's inputs, as the engine will check them; a flat tuple. */
 static PyObject *read_metas(PyObject *fn, Py_ssize_t *count)
 {
     *count = 0;
     PyObject *metas = PyObject_GetAttr(fn, s_input_metadata);
     if (!metas) { PyErr_Clear(); return PyTuple_New(0); }
     *count = PyTuple_Check(metas) ? PyTuple_Size(metas) : 0;
-    PyObject *flat = PyTuple_New(2 * *count);
+    PyObject *flat = PyTuple_New(3 * *count);
     for (Py_ssize_t i = 0; flat && i < *count; i++) {
         PyObject *meta = PyTuple_GetItem(metas, i);
         PyObject *shape = PyObject_GetAttr(meta, s_shape);
-        PyObject *sizes = shape ? PySequence_Tuple(shape) : NULL;
-        PyObject *dtype = sizes ? PyObject_GetAttr(meta, s_dtype) : NULL;
-        Py_XDECREF(shape);
-        if (!dtype) { /* nested, or undefined */
-            PyErr_Clear();
-            Py_XDECREF(sizes);
-            sizes = Py_NewRef(Py_None);
-            dtype = Py_NewRef(Py_None);
+        PyObject *seen[] = {shape ? PySequence_Tuple(shape) : NULL, NULL, NULL};
+        if (seen[0]) seen[1] = PyObject_GetAttr(meta, s_dtype);
+        if (seen[1]) seen[2] = PyObject_GetAttr(meta, s_device);
+        int is_seen = seen[2] != NULL; /* which what is nested, or undefined, is not */
+        if (!is_seen) PyErr_Clear();
+        for (int k = 0; k < 3; k++) {
+            PyTuple_SetItem(flat, 3 * i + k, Py_NewRef(is_seen ? seen[k] : Py_None));
+            Py_XDECREF(seen[k]);
         }
-        PyTuple_SetItem(flat, 2 * i, sizes);
-        PyTuple_SetItem(flat, 2 * i + 1, dtype);
+        Py_XDECREF(shape);
     }
     Py_DECREF(metas);
     return flat;
@@ -226,13 +225,14 @@ static PyObject *number_for(PyObject *signatures, PyObject *key)
     return known;
 }
 
-/* Whether metadata is that of a single input, of this shape and dtype. */
+/* Whether metadata is that of a single input on the CPU, of this shape and dtype. */
 static int is_of_shape(Mode *mode, PyObject *metas, uint32_t shape)
 {
     int64_t sizes[MOST_DIMENSIONS];
-    PyObject *tuple = PyTuple_Size(metas) == 2 ? PyTuple_GetItem(metas, 0) : Py_None;
-    int ndim = tuple == Py_None ? -1 : numbers_of(Py_NewRef(tuple), sizes);
-    for (int i = 0; ndim >= 0 && i < n_dtypes; i++)
+    if (PyTuple_Size(metas) != 3 || PyTuple_GetItem(metas, 0) == Py_None) return 0;
+    int ndim = numbers_of(Py_NewRef(PyTuple_GetItem(metas, 0)), sizes);
+    int is_on_cpu = ndim >= 0 && PyObject_RichCompareBool(PyTuple_GetItem(metas, 2), cpu, Py_EQ) == 1;
+    for (int i = 0; is_on_cpu && i < n_dtypes; i++)
         if (dtypes[i].dtype == PyTuple_GetItem(metas, 1)) return number_of_shape(mode, dtypes[i].code, sizes, ndim) == shape;
     if (PyErr_Occurred()) PyErr_Clear();
     return 0;
@@ -402,12 +402,12 @@ static PyObject *walk_graph(PyObject *module, PyObject *args)
         if (put(&inputs_of, &seen, sizeof seen) < 0) goto done;
         total += (uint32_t)inputs;
     }
-    mode->n_signatures = PyDict_Size(signatures);
     same = same_flags((Inputs *)inputs_of.data, PyList_Size(w.fns), total, &w.links, &rooted);
     if (!same) goto done;
     result = Py_BuildValue("Oy#y#y#OOO", w.fns, rooted.data ? rooted.data : "", rooted.used, w.links.data,
                            w.links.used, signed_by.data, signed_by.used, numbers, leaves, same);
 done:
+    mode->n_signatures = PyDict_Size(signatures);
     if (w.index != w.few) free(w.index);
     if (!result && w.fns) {
         PyObject *type, *value, *trace;

@@ -152,7 +152,7 @@ static int enter_data(Mode *self, Op *op, Leaf *leaf, PyObject *tensor, const Bu
     int failed = !guard || read_again(self->tape, &leaf->data, tensor, leaf->meta) < 0;
     if (!failed) {
         read_mark(tensor, &leaf->version, &leaf->pointer);
-        failed = (op->action == SET_DATA && follow_data(self->book, leaf) < 0) ||
+        failed = (op->action == SET_DATA && follow_data(self->book, leaf, tensor) < 0) ||
                  write_frame(self, op, leaf, KIND_DATA_WRITE, before, &leaf->data) < 0;
     }
     loud(guard);

@@ -270,10 +270,11 @@ class Engine:
 
     def _live_pass(self, walk: structure.Walk) -> LivePass:
         make_room(len(walk.fns))
+        number = self.door.next_id()  # what the core knows of graphs may not hold from here on
         leaves = self._session.leaves_of(walk)
         graph = self._session.graphs.graph_of(walk, leaves)
         recorder = self._session.recorder
-        state = PassState(recorder.tape, self.door.next_id(), self.claim, recorder.fault)
+        state = PassState(recorder.tape, number, self.claim, recorder.fault)
         return LivePass(self._session, state, graph, walk, leaves)
 
     def _put_in_place(

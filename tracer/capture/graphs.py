@@ -40,10 +40,10 @@ says, and whether all nodes run on the CPU."""
 class GraphBook:
     """Finds the graph of a walk by its structure, and reads it in full only on first sight.
 
-    Two walks have the same structure when their nodes agree in type, shapes, dtypes, source site,
-    operation, module and (for leaves) name, and their edges and roots agree. The comparison is of
-    the whole key, not of a digest of it. A structure met again after so many others that it was
-    forgotten is a new graph, with the same digest.
+    Two walks have the same structure when their nodes agree in type, shapes, dtypes, devices,
+    source site, operation, module and (for leaves) name, and their edges and roots agree. The
+    comparison is of the whole key, not of a digest of it. A structure met again after so many
+    others that it was forgotten is a new graph, with the same digest.
 
     `signatures` numbers, for the walks, what makes two nodes alike. `plain` has the structures that
     run no user code. The core holds all three dictionaries.
@@ -93,7 +93,10 @@ class GraphBook:
             self._forget_signatures()
 
     def _forget_signatures(self) -> None:
-        """Keep the signatures of the structures that are kept, numbered anew, and no others."""
+        """Keep the signatures of the structures that are kept, numbered anew, and no others.
+
+        The core takes it for numbered anew where there are fewer than after its last walk.
+        """
         used = set[int]().union(*(memoryview(signed).cast("I") for signed, *_ in self.by_structure))
         kept = {
             signature: number for signature, number in self.signatures.items() if number in used

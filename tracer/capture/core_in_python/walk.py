@@ -82,7 +82,7 @@ def walk(
         signed.append(_number(signatures, key))
         if is_leaf and hasattr(fn, "variable"):
             leaves.append((number, fn.variable))
-        unshared.append((len(metas) // 2, made is not None or is_leaf))
+        unshared.append((len(metas) // 3, made is not None or is_leaf))
     return (
         fns,
         b"".join(_LINK.pack(*root) for root in rooted),
@@ -111,14 +111,14 @@ def _packed(edges: list[tuple[int, int]]) -> bytes:
 
 
 def _metas(fn: Any) -> tuple[Any, ...]:
-    """Shape and dtype of each of a node's inputs, as the engine will check them, in one row."""
+    """Shape, dtype and device of each of a node's inputs, as the engine will check them."""
     metas: list[Any] = []
     found = getattr(fn, "_input_metadata", ())
     for meta in found if isinstance(found, tuple) else ():
         try:
-            metas += (tuple(meta.shape), meta.dtype)
+            metas += (tuple(meta.shape), meta.dtype, meta.device)
         except Exception:  # nested, or undefined
-            metas += (None, None)
+            metas += (None, None, None)
     return tuple(metas)
 
 
