@@ -109,11 +109,8 @@ static long own_pid(void)
 /* Whether a CUDA graph is being captured: whatever is read then, it would replay each time. */
 static int is_capturing(void)
 {
-    PyObject *initialized = PyObject_GetAttr(cuda, s_initialized);
-    int captures = initialized ? PyObject_IsTrue(initialized) : -1;
-    Py_XDECREF(initialized);
-    if (captures < 1) return captures;
-    return truth_of(call(&is_capturing_stream));
+    int can = truth_of(PyObject_GetAttr(cuda, s_initialized));
+    return can < 1 ? can : truth_of(call(&is_capturing_stream));
 }
 
 /* ---------------------------------------------------------------- growing buffers */

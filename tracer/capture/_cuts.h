@@ -14,8 +14,8 @@ static Leaf *simple_cut(Mode *self, PyObject *args, PyObject *kwargs)
 {
     if (!self->book || !self->kept || self->stepping || PyTuple_Size(args) != 1) return NULL;
     if (kwargs && PyDict_Size(kwargs)) return NULL;
-    PyObject *source = PyTuple_GetItem(args, 0), *type = (PyObject *)Py_TYPE(source);
-    if (type != tensor_type && type != parameter_type) return NULL;
+    PyObject *source = PyTuple_GetItem(args, 0);
+    if (!is_plain_tensor(source)) return NULL;
     Leaf *leaf = find_leaf(self->book, source);
     if (!leaf || !leaf->name_id || !leaf->meta_id || leaf->meta) return NULL;
     if (!self->severed || !PyDict_Check(self->severed)) return NULL;

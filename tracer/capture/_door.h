@@ -395,12 +395,7 @@ static void drop_walk(RunBackward *self)
 static int claims_run(void *door, void *state, PyObject *task)
 {
     RunBackward *self = door;
-    if (self->state != state || self->live) {
-        PyObject *answer = PyObject_CallMethod(self->engine, "claim", "OO", state, task);
-        int ours = answer ? PyObject_IsTrue(answer) : -1;
-        Py_XDECREF(answer);
-        return ours;
-    }
+    if (self->state != state || self->live) return truth_of(PyObject_CallMethod(self->engine, "claim", "OO", state, task));
     int known = PyDict_Contains(self->tasks, task);
     if (known) return known < 0 ? -1 : 0;
     int here = is_pass_here(self->state->id);

@@ -219,8 +219,8 @@ static PyObject *book_follow_grads(Book *self, PyObject *unused)
 /* Whether asking a tensor for its address runs code of its class, or warns, as of a fake one; -1: error. */
 static int runs_own_code(PyObject *tensor)
 {
+    if (is_plain_tensor(tensor)) return 0;
     PyObject *type = (PyObject *)Py_TYPE(tensor);
-    if (type == tensor_type || type == parameter_type) return 0;
     PyObject *usual = PyObject_GetAttrString(tensor_type, "__torch_dispatch__");
     PyObject *own = usual ? PyObject_GetAttrString(type, "__torch_dispatch__") : NULL;
     int differs = own ? own != usual : -1;

@@ -15,8 +15,7 @@ static PyObject *tell(PyObject *before, PyObject *after, PyObject *args, PyObjec
 
 static int is_tensor(PyObject *object)
 {
-    PyObject *type = (PyObject *)Py_TYPE(object);
-    if (type == tensor_type || type == parameter_type) return 1;
+    if (is_plain_tensor(object)) return 1;
     int answer = PyObject_IsInstance(object, tensor_type);
     if (answer < 0) PyErr_Clear(); /* an object may refuse to tell its class */
     return answer == 1;
@@ -56,9 +55,8 @@ static int flows_from(PyObject *objects, int depth)
     Py_ssize_t size = is_tuple ? PyTuple_Size(objects) : PyList_Size(objects);
     for (Py_ssize_t i = 0; i < size; i++) {
         PyObject *object = is_tuple ? PyTuple_GetItem(objects, i) : PyList_GetItem(objects, i);
-        PyObject *type = (PyObject *)Py_TYPE(object);
         int flows = 0;
-        if (type == tensor_type || type == parameter_type) flows = ask(object, &t_requires_grad);
+        if (is_plain_tensor(object)) flows = ask(object, &t_requires_grad);
         else if (PyTuple_CheckExact(object) || PyList_CheckExact(object)) flows = depth ? flows_from(object, depth - 1) : -1;
         else if (object != Py_None && !PyLong_Check(object) && !PyFloat_Check(object) && is_tensor(object)) flows = -1;
         if (flows) return flows;

@@ -265,8 +265,7 @@ static void loud(PyObject *guard)
 /* As `quiet`, where what is asked is this tensor: its class may be one that hears it. */
 static PyObject *quiet_for(PyObject *tensor)
 {
-    PyObject *type = (PyObject *)Py_TYPE(tensor);
-    return type == tensor_type || type == parameter_type || tensor == Py_None ? quiet_for_plain() : quiet();
+    return is_plain_tensor(tensor) || tensor == Py_None ? quiet_for_plain() : quiet();
 }
 
 static void note_refusal(PyObject *tensor)

@@ -84,13 +84,12 @@ static PyObject *call_with(const Function *function, PyObject *const *args, Py_s
     if (function->flags == METH_O && count == 1) return function->call(function->self, args[0]);
     if (function->flags == (METH_FASTCALL | METH_KEYWORDS))
         return ((FastFunction)(void (*)(void))function->call)(function->self, args, count, NULL);
-    static PyObject *nothing;
-    if (!nothing && !(nothing = PyTuple_New(0))) return NULL;
-    if (function->flags == (METH_VARARGS | METH_KEYWORDS) && count == 0)
-        return ((PyCFunctionWithKeywords)(void (*)(void))function->call)(function->self, nothing, NULL);
     PyObject *tuple = PyTuple_New(count);
     for (Py_ssize_t i = 0; tuple && i < count; i++) PyTuple_SetItem(tuple, i, Py_NewRef(args[i]));
-    PyObject *result = tuple ? PyObject_Call(function->object, tuple, NULL) : NULL;
+    PyObject *result = !tuple ? NULL
+                       : function->flags == (METH_VARARGS | METH_KEYWORDS)
+                           ? ((PyCFunctionWithKeywords)(void (*)(void))function->call)(function->self, tuple, NULL)
+                           : PyObject_Call(function->object, tuple, NULL);
     Py_XDECREF(tuple);
     return result;
 }

@@ -38,9 +38,8 @@ static int simple_write(Mode *self, Op *op, PyObject *args, PyObject *kwargs, Le
 {
     *leaf = NULL;
     PyObject *target = PyTuple_Size(args) ? PyTuple_GetItem(args, 0) : Py_None;
-    PyObject *type = (PyObject *)Py_TYPE(target);
     if (!self->book || (kwargs && PyDict_GetItemWithError(kwargs, s_out))) return 0;
-    if (type != tensor_type && type != parameter_type) return 0;
+    if (!is_plain_tensor(target)) return 0;
     *leaf = find_leaf(self->book, target);
     if (op->action != WRITE && *leaf) return simple_set(self, op, *leaf, args);
     if (op->action == SET_DATA) return 0;

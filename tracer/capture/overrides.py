@@ -66,9 +66,7 @@ class Overrides:
 
 
 def _within(
-    function: FunctionType,
-    namespace: dict[str, Any],
-    instead: Callable[[Any], Any] = lambda one: one,
+    function: FunctionType, namespace: dict[str, Any], instead: Callable[[Any], Any]
 ) -> FunctionType:
     """The same code with other globals, and with `instead` of what it closes over."""
     closure = tuple(CellType(instead(cell.cell_contents)) for cell in function.__closure__ or ())
